@@ -1,0 +1,88 @@
+# The first two commands:  make demo  and  make test.  `make help` lists the others.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS   += --no-builtin-rules
+
+# The first interpreter that is new enough and can make virtual environments; `make PYTHON=… demo` names another.
+CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
+PYTHON ?= $(shell for python in $(CANDIDATES); do \
+  $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+ENV  := .venv
+ENV1 := .venv-duckdb1
+BIN  := $(ENV)/bin
+
+# What runs again on the older DuckDB: the store and the engine, not the packaging around them.
+ENGINE_TESTS := tests --ignore=tests/test_architecture.py --ignore=tests/test_readme.py
+
+.PHONY: help demo test check format lint types tests tests-duckdb1 notebooks lab bench clean
+.NOTPARALLEL:
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- commands ---------------------------------------------------------------
+
+demo: $(ENV)/.demo ## run the first notebook on real data and show its tables
+	@$(BIN)/python notebooks/run.py 01_first_job
+	@echo
+	@echo "The executed notebook and its database are in build/notebooks/."
+	@echo "Next: 'make lab' opens both notebooks in JupyterLab; 02_kill_and_resume kills this job half-way and resumes it."
+
+test: format lint types notebooks tests-duckdb1 tests ## every check that CI runs
+
+check: format lint types ## a developer's quick round: format, lint, types, fast tests
+	$(BIN)/pytest -q -m "not slow"
+
+lab: $(ENV)/.lab ## open the notebooks in JupyterLab, reachable from this machine only
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks/01_first_job.ipynb
+
+bench: $(ENV)/.dev ## what a step costs, beside what the disk and a bare commit cost
+	$(BIN)/python -m benchmarks.steps
+
+clean: ## remove everything that make made
+	rm -rf $(ENV) $(ENV1) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find durably_nb tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+
+# --- the checks, one by one -------------------------------------------------
+
+format: $(ENV)/.dev ## is everything formatted?
+	$(BIN)/ruff format --check .
+
+lint: $(ENV)/.dev ## ruff, all rules
+	$(BIN)/ruff check .
+
+types: $(ENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+tests: $(ENV)/.dev ## all tests, on the newest DuckDB
+	$(BIN)/pytest
+
+tests-duckdb1: $(ENV1)/.test ## store and engine tests on DuckDB 1.5 and pandas 2
+	$(ENV1)/bin/pytest $(ENGINE_TESTS)
+
+notebooks: $(ENV)/.dev ## both notebooks, in real kernels
+	$(BIN)/python notebooks/run.py 01_first_job 02_kill_and_resume
+
+# --- environments: made once, and again when pyproject.toml changes ---------
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager
+
+$(ENV)/.demo $(ENV)/.dev $(ENV)/.lab: $(ENV)/.%: pyproject.toml | $(ENV)/bin/python
+	@echo "Installing durably_nb[$*] into $(ENV) ..."
+	@$(ENV)/bin/python $(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+$(ENV1)/.test: pyproject.toml | $(ENV1)/bin/python
+	@echo "Installing durably_nb[test] with DuckDB 1.5 and pandas 2 into $(ENV1) ..."
+	@$(ENV1)/bin/python $(PIP_INSTALL) --editable '.[test]' 'duckdb>=1.5,<2' 'pandas<3'
+	@touch $@
+
+%/bin/python:
+	$(if $(PYTHON),,$(error No Python 3.11 or newer that can make virtual environments was found. Install one \
+	  (on Debian or Ubuntu: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python demo))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=/path/to/python demo" >&2; exit 1; }
+	@$(PYTHON) -m venv $*

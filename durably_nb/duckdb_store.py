@@ -1,0 +1,448 @@
+"""`DuckDBStore`: the store in a DuckDB file; the contract of its verbs is in store.py.
+
+The live runs in memory answer, the writer thread makes it durable, and one lock orders both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durably_nb.clock import Clock
+from durably_nb.codecs import artifact_names
+from durably_nb.database import explained, identifier, literal
+from durably_nb.errors import ConflictError, NotFoundError
+from durably_nb.events import (
+    RunCancelEvent,
+    RunCoalescedEvent,
+    RunDeleteEvent,
+    RunFailEvent,
+    RunLeasedEvent,
+    RunLeaseRenewedEvent,
+    RunTriggerEvent,
+)
+from durably_nb.ledger import Ledger, closed_error, receipt_of
+from durably_nb.models import ACTIVE, Failure, Lease
+from durably_nb.opening import open_database
+from durably_nb.reading import Cursors, Reading
+from durably_nb.rows import failure_extra, from_ms, to_ms
+from durably_nb.store import Claim, Created
+from durably_nb.writer import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    import duckdb
+
+    from durably_nb.artifacts import Artifacts
+    from durably_nb.events import DurablyEvent
+    from durably_nb.models import JSONValue, NewRun, RunRecord, RunStatus
+    from durably_nb.opening import Database
+    from durably_nb.store import Draft, Receipt
+    from durably_nb.writer import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    database: Database
+    ledger: Ledger
+    reading: Reading
+    cursors: Cursors
+
+
+class DuckDBStore:
+    """Keeps runs and their events in a DuckDB file, in memory, or in a connection of the user's."""
+
+    def __init__(self, target: Path | str | duckdb.DuckDBPyConnection, *, clock: Clock | None = None) -> None:
+        """Take a path, ``":memory:"`` or an open connection; nothing is opened yet."""
+        self._target = target
+        self._clock = clock or Clock()
+        self._opening = threading.Lock()
+        self._report: Callable[[Exception], None] = lambda _: None
+        self._deadlines: dict[str, float] = {}
+        self._opened: _Opened | None = None
+
+    # --- opening and closing ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store can be used."""
+        return self._opened is not None
+
+    @property
+    def path(self) -> Path | None:
+        """The database file; None in memory or while it is not open."""
+        return None if self._opened is None else self._opened.database.path
+
+    @property
+    def artifacts(self) -> Artifacts | None:
+        """The files beside the database; None in memory or while it is not open."""
+        return None if self._opened is None else self._opened.database.artifacts
+
+    def open(self) -> None:
+        """Open the database; does nothing if it is open."""
+        with self._opening:
+            if self._opened is None:
+                database = open_database(self._target)
+                self._opened = _Opened(
+                    database=database,
+                    ledger=Ledger(database, self._clock, lambda error: self._report(error)),
+                    reading=Reading(database.cursor),
+                    cursors=Cursors(database.connection.cursor),
+                )
+
+    def close(self) -> None:
+        """Write what is left and let go of the file; may be called twice."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.reading.cursors.close()
+            opened.cursors.close()
+            with explained("The database"):
+                opened.ledger.close()
+
+    def on_failure(self, report: Callable[[Exception], None]) -> None:
+        """Call `report` after a commit failed and the state was read again."""
+        self._report = report
+
+    # --- triggers ---
+
+    def create_runs(self, new: Sequence[NewRun]) -> list[Created]:
+        """Create runs, all or none, and wait until they are on disk."""
+        committed: Future[None] = Future()
+        entries: list[Entry] = []
+        with self._ledger as ledger:
+            known = self._with_idempotency_keys(new)
+            try:
+                created = [_create(ledger, request, known, committed, entries) for request in new]
+            except ConflictError:
+                for entry in entries:
+                    if entry.type == "run:trigger":
+                        ledger.live.drop(entry.run_id or "")
+                raise
+            for entry in entries:
+                ledger.put(entry)
+        if entries:
+            committed.result()
+        return created
+
+    def _with_idempotency_keys(self, new: Sequence[NewRun]) -> dict[tuple[str, str], RunRecord]:
+        keys = [(request.job_name, request.idempotency_key) for request in new if request.idempotency_key is not None]
+        if not keys:
+            return {}
+        runs = self._reading.runs_with_idempotency_keys(keys)
+        return {(run.job_name, run.idempotency_key or ""): run for run in runs}
+
+    # --- execution ---
+
+    def claim_run(
+        self, job_names: Collection[str], owner: str, lease_ms: int, excluding: Collection[str]
+    ) -> Claim | None:
+        """Lease the pending run of these jobs that is next; None if there is none."""
+        with self._ledger as ledger:
+            run = None
+            if self._clock.monotonic() >= ledger.held_until:
+                run = ledger.live.next_pending(job_names, excluding)
+            if run is None:
+                return None
+            lease = self._lease(run.run_id, owner, ledger.live.next_generation(run), lease_ms)
+            draft = partial(
+                RunLeasedEvent, input=run.input, lease_owner=owner, lease_expires_at=lease.expires_at, **_about(run)
+            )
+            receipt = ledger.accept(draft, run.run_id, {"generation": lease.generation})
+        if run.lease_generation == 0:
+            return Claim(run, lease, receipt, {})
+        self.flush()  # a former holder's last checkpoints may still be on their way
+        return Claim(run, lease, receipt, self._reading.completed_steps(run.run_id))
+
+    def renew_lease(self, lease: Lease, lease_ms: int) -> Receipt:
+        """Extend a lease by `lease_ms` from now."""
+        with self._ledger as ledger:
+            ledger.live.check(lease)
+            run = self._known(lease.run_id)
+            renewed = self._lease(run.run_id, lease.owner, lease.generation, lease_ms)
+            draft = partial(
+                RunLeaseRenewedEvent, lease_owner=lease.owner, lease_expires_at=renewed.expires_at, **_about(run)
+            )
+            return ledger.accept(draft, run.run_id)
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give a run back, unfinished: it is pending again, and first in line."""
+        with self._ledger as ledger:
+            ledger.live.check(lease)
+            ledger.accept_internal("store:release", lease.run_id)
+
+    def expire_leases(self) -> list[Receipt]:
+        """Give back the runs whose lease is over; those that cannot be pending beside another fail."""
+        with self._ledger as ledger:
+            now = self._clock.monotonic()
+            over = [run for run in ledger.live if run.status == "leased" and self._deadlines[run.run_id] <= now]
+            receipts = [_expire(ledger, run) for run in over]
+        return [receipt for receipt in receipts if receipt is not None]
+
+    def append(
+        self, draft: Draft, lease: Lease, extra: Mapping[str, JSONValue] | None = None, *, durable: bool = False
+    ) -> Receipt:
+        """Add an event of the run that `lease` holds."""
+        with self._ledger as ledger:
+            ledger.live.check(lease)
+            return ledger.accept(draft, lease.run_id, extra, committed=Future() if durable else None)
+
+    def append_in(
+        self, transaction: duckdb.DuckDBPyConnection, draft: Draft, lease: Lease, extra: Mapping[str, JSONValue]
+    ) -> Receipt:
+        """Add an event and commit the open transaction of that connection with it: both or neither."""
+        with self._ledger as ledger:
+            ledger.live.check(lease)
+            return ledger.accept(draft, lease.run_id, extra, committed=Future(), transaction=Transaction(transaction))
+
+    def append_foreign(self, draft: Draft, run_id: str | None, extra: Mapping[str, JSONValue] | None = None) -> Receipt:
+        """Add an event that changes no state."""
+        with self._ledger as ledger:
+            if run_id is not None:
+                self._known(run_id)
+            return ledger.accept(draft, run_id, extra)
+
+    # --- commands ---
+
+    def cancel_run(self, run_id: str) -> Receipt:
+        """Cancel a pending or leased run."""
+        with self._ledger as ledger:
+            run = self._known(run_id)
+            if run.status not in ACTIVE:
+                raise ConflictError(
+                    f"Run {run_id} is {run.status} and cannot be cancelled; only a pending or a leased run can."
+                )
+            return ledger.accept(partial(RunCancelEvent, **_about(run)), run_id, committed=Future())
+
+    def resume_run(self, run_id: str) -> Future[None]:
+        """Make a failed or cancelled run pending again."""
+        committed: Future[None] = Future()
+        with self._ledger as ledger:
+            run = self._known(run_id)
+            if run.status not in {"failed", "cancelled"}:
+                raise ConflictError(
+                    f"Run {run_id} is {run.status} and cannot be resumed; only a failed or a cancelled run can. "
+                    "Use retrigger() for a fresh run with the same input."
+                )
+            other = ledger.live.with_concurrency_key(run.job_name, run.concurrency_key, "pending")
+            if other is not None:
+                raise ConflictError(
+                    f"Run {run_id} cannot be pending again: run {other.run_id} is, with the same "
+                    f"concurrency_key={run.concurrency_key!r}. Cancel that one first, or wait for it."
+                )
+            ledger.accept_internal("store:resume", run_id, base=run, committed=committed)
+        return committed
+
+    def delete_run(self, run_id: str) -> Receipt:
+        """Take a terminal run and all its events out; its run:delete stays."""
+        with self._ledger as ledger:
+            run = self._known(run_id)
+            if run.status in ACTIVE:
+                raise ConflictError(
+                    f"Run {run_id} is {run.status} and cannot be deleted; cancel it first, with cancel()."
+                )
+            receipt = ledger.accept(
+                partial(RunDeleteEvent, **_about(run)), run_id, committed=Future(), transaction=_removal([run_id])
+            )
+        if receipt.committed is not None:
+            receipt.committed.result()
+        self._remove_artifacts([run_id])
+        return receipt
+
+    def purge_runs(self, before: datetime, limit: int) -> int:
+        """Take out up to `limit` terminal runs that ended before a time, oldest first; tell how many."""
+        self.flush()
+        committed: Future[None] = Future()
+        with self._ledger as ledger:
+            ended = self._reading.ended_before(to_ms(before), limit)
+            run_ids = [run_id for run_id in ended if not ledger.is_active(run_id)]
+            if not run_ids:
+                return 0
+            ledger.accept_internal(
+                "store:purge", None, extra={"runs": len(run_ids)}, committed=committed, transaction=_removal(run_ids)
+            )
+            for run_id in run_ids:
+                ledger.live.drop(run_id)
+        committed.result()
+        self._remove_artifacts(run_ids)
+        return len(run_ids)
+
+    def drop_step_outputs(self, run_id: str) -> None:
+        """Forget what the steps of a run returned."""
+        committed: Future[None] = Future()
+        with self._ledger as ledger:
+            run = self._known(run_id)
+            ledger.accept_internal("store:drop-outputs", run_id, committed=committed)
+        committed.result()
+        if self.artifacts is not None:
+            self.artifacts.sweep(run_id, artifact_names(run.input) | artifact_names(run.output))
+
+    def _remove_artifacts(self, run_ids: list[str]) -> None:
+        if self.artifacts is not None:
+            for run_id in run_ids:
+                self.artifacts.delete_run(run_id)
+
+    # --- questions ---
+
+    def flush(self) -> None:
+        """Return when everything accepted so far is on disk and folded."""
+        self._ledger.flush()
+
+    def get_run(self, run_id: str) -> RunRecord | None:
+        """Give the state of a run."""
+        with self._ledger as ledger:
+            return ledger.live.get(run_id) or self._reading.run(run_id)
+
+    def find_runs(
+        self,
+        *,
+        status: Collection[RunStatus] | None = None,
+        job_names: Collection[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[RunRecord]:
+        """Give the states of the runs that match, newest first."""
+        self.flush()
+        return self._reading.find_runs(status=status, job_names=job_names, labels=labels, limit=limit, offset=offset)
+
+    def latest_events(self, run_id: str) -> list[DurablyEvent]:
+        """Give a run's latest state event and its latest progress, in sequence order."""
+        self.flush()
+        return self._reading.latest_events(self._known(run_id))
+
+    def step_output(self, run_id: str, step_name: str) -> JSONValue:
+        """Give what a completed step returned."""
+        self._known(run_id)
+        self.flush()
+        return self._reading.step_output(run_id, step_name)
+
+    def pending_by_job(self) -> Mapping[str, int]:
+        """Give the numbers of pending runs by job."""
+        with self._ledger as ledger:
+            return Counter(run.job_name for run in ledger.live if run.status == "pending")
+
+    # --- connections ---
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Give this thread's own connection to the database, for the user's tables."""
+        with self._ledger:
+            return self._open.cursors.get()
+
+    def reading_cursor(self) -> duckdb.DuckDBPyConnection:
+        """Give this thread's connection that sees the library's tables, everything written and folded."""
+        self.flush()
+        return self._reading.cursors.get()
+
+    def backup(self, path: Path) -> None:
+        """Write a copy of the whole database, as it is now, to a new file."""
+        self.flush()
+        database = self._open.database
+        with explained(str(path)):
+            cursor = database.connection.cursor()
+            try:
+                cursor.execute(f"attach {literal(str(path))} as durably_backup (storage_version 'v1.0.0')")
+                try:
+                    cursor.execute(f"copy from database {identifier(database.catalog)} to durably_backup")
+                finally:
+                    cursor.execute("detach durably_backup")
+            finally:
+                cursor.close()
+
+    # --- what the verbs share ---
+
+    @property
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            raise closed_error()
+        return self._opened
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._open.ledger
+
+    @property
+    def _reading(self) -> Reading:
+        return self._open.reading
+
+    def _known(self, run_id: str) -> RunRecord:
+        run = self.get_run(run_id)
+        if run is None:
+            raise NotFoundError(f"There is no run {run_id!r} in this store; d.runs() lists those there are.")
+        return run
+
+    def _lease(self, run_id: str, owner: str, generation: int, lease_ms: int) -> Lease:
+        self._deadlines[run_id] = self._clock.monotonic() + lease_ms / 1000
+        expires_at = from_ms(self._clock.now_ms() + lease_ms)
+        return Lease(run_id=run_id, owner=owner, generation=generation, expires_at=expires_at)
+
+
+def _create(
+    ledger: Ledger,
+    request: NewRun,
+    known: Mapping[tuple[str, str], RunRecord],
+    committed: Future[None],
+    entries: list[Entry],
+) -> Created:
+    """Decide what one trigger gets, and add the entry to be written to `entries`."""
+    job, key = request.job_name, request.concurrency_key
+    same = ledger.live.with_idempotency_key(job, request.idempotency_key)
+    same = same or known.get((job, request.idempotency_key or ""))
+    if same is not None:
+        return Created(same, "idempotent", None)
+    pending = ledger.live.with_concurrency_key(job, key, "pending")
+    if pending is not None and not request.coalesce:
+        raise ConflictError(
+            f"Run {pending.run_id} of job {job!r} is already pending with concurrency_key={key!r}. Wait for it, "
+            'cancel it, or trigger with coalesce="skip" to be given that run.'
+        )
+    if pending is not None:
+        draft: Draft = partial(
+            RunCoalescedEvent, skipped_input=request.input, skipped_labels=request.labels, **_about(pending)
+        )
+        entry = ledger.number(draft, pending.run_id)
+    else:
+        draft = partial(
+            RunTriggerEvent, run_id=request.run_id, job_name=job, labels=request.labels, input=request.input
+        )
+        keys = {"idempotencyKey": request.idempotency_key, "concurrencyKey": key}
+        entry = ledger.number(draft, request.run_id, {name: value for name, value in keys.items() if value})
+        ledger.follow(entry)
+    entry.future = committed
+    entries.append(entry)
+    run = pending or ledger.live.get(request.run_id)
+    assert run is not None  # noqa: S101 - the ledger follows a trigger by creating its run
+    return Created(run, "created" if pending is None else "coalesced", receipt_of(entry))
+
+
+def _expire(ledger: Ledger, run: RunRecord) -> Receipt | None:
+    other = ledger.live.with_concurrency_key(run.job_name, run.concurrency_key, "pending")
+    if other is None:
+        ledger.accept_internal("store:release", run.run_id)
+        return None
+    message = (
+        f"its lease expired, and run {other.run_id} is pending with the same concurrency_key={run.concurrency_key!r}"
+    )
+    failure = Failure(type="LeaseLostError", message=message)
+    draft = partial(RunFailEvent, error=str(failure), failed_step_name=None, **_about(run))
+    return ledger.accept(draft, run.run_id, failure_extra(failure), committed=Future())
+
+
+def _about(run: RunRecord) -> dict[str, Any]:
+    return {"run_id": run.run_id, "job_name": run.job_name, "labels": run.labels}
+
+
+def _removal(run_ids: list[str]) -> Transaction:
+    return Transaction(
+        statements=(
+            ("delete from log where run_id in (select unnest($1::varchar[])) and type <> 'run:delete'", [run_ids]),
+            ("delete from run_state where run_id in (select unnest($1::varchar[]))", [run_ids]),
+        )
+    )

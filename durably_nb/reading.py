@@ -1,0 +1,165 @@
+"""Questions to the database; each thread asks on a connection of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from durably_nb.database import explained
+from durably_nb.errors import NotFoundError
+from durably_nb.models import CompletedStep
+from durably_nb.rows import EMITTED, Row, encode_json, event_from_row
+from durably_nb.run_state import read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from durably_nb.events import DurablyEvent
+    from durably_nb.models import JSONValue, RunRecord
+
+_STATE_EVENTS = ("run:trigger", "run:leased", "run:complete", "run:fail", "run:cancel")
+
+
+class Cursors:
+    """One connection a thread, made when the thread first asks; all are closed together."""
+
+    def __init__(self, make: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+        """Take what makes a connection."""
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: dict[threading.Thread, duckdb.DuckDBPyConnection] = {}
+
+    def get(self) -> duckdb.DuckDBPyConnection:
+        """Give this thread's connection."""
+        thread = threading.current_thread()
+        cursor = self._made.get(thread)
+        if cursor is None or _is_closed(cursor):
+            with self._lock:
+                self._close_of_ended_threads()
+                cursor = self._made[thread] = self._make()
+        return cursor
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            for cursor in self._made.values():
+                cursor.close()
+            self._made.clear()
+
+    def _close_of_ended_threads(self) -> None:
+        for thread in [thread for thread in self._made if not thread.is_alive()]:
+            self._made.pop(thread).close()
+
+
+class Reading:
+    """What is on disk; who needs the latest calls the store's `flush` before."""
+
+    def __init__(self, make_cursor: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+        """Take what makes a connection that sees the library's tables."""
+        self.cursors = Cursors(make_cursor)
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """Give the state of a run."""
+        found = self._rows("select state from run_state where run_id = ?", [run_id])
+        return read_state(found[0][0]) if found else None
+
+    def runs_with_idempotency_keys(self, keys: Sequence[tuple[str, str]]) -> list[RunRecord]:
+        """Give the runs that were triggered with these (job name, key) pairs."""
+        found = self._rows(
+            "select state from run_state join (select unnest($1) as job, unnest($2) as key) as wanted "
+            "on job_name = wanted.job and idempotency_key = wanted.key",
+            [[job for job, _ in keys], [key for _, key in keys]],
+        )
+        return [read_state(text) for (text,) in found]
+
+    def find_runs(
+        self,
+        *,
+        status: Collection[str] | None,
+        job_names: Collection[str] | None,
+        labels: Mapping[str, str] | None,
+        limit: int | None,
+        offset: int,
+    ) -> list[RunRecord]:
+        """Give the states of the runs that match, newest first."""
+        found = self._rows(
+            """
+            select state from run_state
+            where ($1 is null or status in (select unnest($1::varchar[])))
+              and ($2 is null or job_name in (select unnest($2::varchar[])))
+              and ($3 is null or json_contains(labels, $3::json))
+            order by created_sequence desc
+            limit $4 offset $5
+            """,
+            [_list(status), _list(job_names), encode_json(dict(labels)) if labels else None, limit, offset],
+        )
+        return [read_state(text) for (text,) in found]
+
+    def completed_steps(self, run_id: str) -> dict[str, CompletedStep]:
+        """Give the checkpoints of a run by step name."""
+        found = self._rows(
+            "select data from log where run_id = ? and type = 'step:complete' order by sequence", [run_id]
+        )
+        rows: list[dict[str, Any]] = [json.loads(data) for (data,) in found]
+        return {
+            data["stepName"]: CompletedStep(
+                name=data["stepName"], index=data["stepIndex"], output=data["output"], code=data.get("code")
+            )
+            for data in rows
+            if EMITTED not in data
+        }
+
+    def step_output(self, run_id: str, step_name: str) -> JSONValue:
+        """Give what a completed step returned. Raises NotFoundError."""
+        steps = self.completed_steps(run_id)
+        if step_name not in steps:
+            names = ", ".join(repr(name) for name in steps) or "none"
+            raise NotFoundError(f"Run {run_id} has no completed step {step_name!r}; completed: {names}.")
+        if self._rows("select 1 from log where run_id = ? and type = 'store:drop-outputs'", [run_id]):
+            raise NotFoundError(
+                f"What step {step_name!r} of run {run_id} returned was dropped when the run completed, since the store "
+                "has preserve_steps=False."
+            )
+        return steps[step_name].output
+
+    def latest_events(self, run: RunRecord) -> list[DurablyEvent]:
+        """Give a run's latest state event and its latest progress, in sequence order."""
+        states = ", ".join(repr(kind) for kind in _STATE_EVENTS)
+        found = self._rows(
+            f"""
+            select sequence, ms, run_id, type, data from log
+            where run_id = ? and type in ({states}, 'run:progress') and data ->> 'emitted' is null
+            qualify row_number() over (partition by type = 'run:progress' order by sequence desc) = 1
+            order by sequence
+            """,  # noqa: S608 - the event names above
+            [run.run_id],
+        )
+        return [event_from_row(Row(*row, json.loads(data)), run) for *row, data in found]
+
+    def ended_before(self, ms: int, limit: int) -> list[str]:
+        """Give the ids of runs that ended before a time, oldest first."""
+        found = self._rows(
+            "select run_id from run_state where completed_ms < ? and status not in ('pending', 'leased') "
+            "order by completed_ms, created_sequence limit ?",
+            [ms, limit],
+        )
+        return [run_id for (run_id,) in found]
+
+    def _rows(self, query: str, values: list[object]) -> list[tuple[Any, ...]]:
+        with explained("The database"):
+            return self.cursors.get().execute(query, values).fetchall()
+
+
+def _list(values: Collection[str] | None) -> list[str] | None:
+    return None if values is None else list(values)
+
+
+def _is_closed(cursor: duckdb.DuckDBPyConnection) -> bool:
+    try:
+        cursor.query_progress()  # the cheapest thing that a closed connection refuses
+    except duckdb.ConnectionException:
+        return True
+    return False

@@ -1,0 +1,62 @@
+"""Run notebooks from the top, each in a kernel of its own, and print their tables to the terminal.
+
+The notebooks are copied to `build/notebooks/` and run there, so that neither their outputs nor the databases
+they make touch the checkout:
+
+    python notebooks/run.py 01_first_job 02_kill_and_resume
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).parent
+BUILD = NOTEBOOKS.parent / "build" / "notebooks"
+CELL_TIMEOUT = 300  # seconds
+
+
+def main(names: list[str]) -> None:
+    """Run the notebooks of these names, in this order."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+    shutil.copytree(NOTEBOOKS, BUILD, ignore=shutil.ignore_patterns("*.duckdb*", ".*", "__pycache__"))
+    for name in names:
+        path = BUILD / f"{name}.ipynb"
+        print(f"Running {path.name} in a kernel ...", flush=True)
+        notebook = executed(path)
+        nbformat.write(notebook, path)
+        for title, text in tables(notebook):
+            print(f"\n{title}\n{'-' * len(title)}\n{text}")
+
+
+def executed(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook with its outputs; a cell that raises ends it with that cell's traceback."""
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings say nothing of the notebook
+    )
+    client.execute()
+    return notebook
+
+
+def tables(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Return (heading, text) of every cell that is tagged `table`."""
+    heading, found = "", []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            titles = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
+            heading = titles[-1] if titles else heading
+        elif "table" in cell.metadata.get("tags", []):
+            found += [(heading, output.data["text/plain"]) for output in cell.outputs if "data" in output]
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,195 @@
+"""The shape of the package: imports point one way, the root is light, the public names are frozen."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import durably_nb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(durably_nb.__file__).parent
+ROOT = "__init__"
+
+# A module imports from its own rank, without a cycle, and from lower ones.
+RANKS = {
+    0: ["errors", "events", "ids", "models", "rows", "schema", "worker"],
+    1: [
+        "artifacts",
+        "bus",
+        "capture",
+        "codecs",
+        "database",
+        "fold",
+        "ownership",
+        "signature",
+        "store",
+        "tables",
+    ],
+    2: ["context", "duckdb_store", "lease", "outbox", "writer"],
+    3: ["execution", "history", "jobs"],
+    4: ["plots", "widgets"],
+    5: ["runs"],
+    6: ["durably"],
+    7: ["magics"],
+    8: [ROOT],
+}
+RANK = {module: rank for rank, modules in RANKS.items() for module in modules}
+
+# Too slow to load before they are needed.
+HEAVY = ["IPython", "ipywidgets", "matplotlib", "numpy", "pandas", "pyarrow"]
+
+PUBLIC_NAMES = [
+    "CancelledError",
+    "ConflictError",
+    "DomainEvent",
+    "DomainEventType",
+    "DuplicateStepError",
+    "Durably",
+    "DurablyError",
+    "DurablyEvent",
+    "EventType",
+    "Job",
+    "LeaseLostError",
+    "LogData",
+    "LogWriteEvent",
+    "NotFoundError",
+    "OperationalEvent",
+    "OperationalEventType",
+    "ProgressData",
+    "Run",
+    "RunCancelEvent",
+    "RunCoalescedEvent",
+    "RunCompleteEvent",
+    "RunDeleteEvent",
+    "RunFailEvent",
+    "RunFailedError",
+    "RunLeaseRenewedEvent",
+    "RunLeasedEvent",
+    "RunProgressEvent",
+    "RunTriggerEvent",
+    "SerializationError",
+    "StepCancelEvent",
+    "StepCompleteEvent",
+    "StepContext",
+    "StepFailEvent",
+    "StepStartEvent",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreLockedError",
+    "Trigger",
+    "ValidationError",
+    "WorkerErrorEvent",
+    "__version__",
+    "event_from_dict",
+    "is_domain_event",
+    "job",
+    "open",
+]
+
+
+class Import(NamedTuple):
+    """One import statement: who imports what, where, and whether a function does it."""
+
+    module: str
+    target: str
+    line: int
+    in_function: bool
+
+    def __str__(self) -> str:
+        where = " inside a function" if self.in_function else ""
+        return f"{self.module}, line {self.line}: imports {self.target}{where}"
+
+    @property
+    def own(self) -> str | None:
+        """The module of this package that is imported; None if it is of another package."""
+        package, _, rest = self.target.partition(".")
+        return (rest.split(".")[0] or ROOT) if package == PACKAGE.name else None
+
+
+def module_of(path: Path) -> str:
+    """Return the name under which RANKS knows a file: a sub-package has one rank."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def targets(node: ast.AST, package: tuple[str, ...]) -> list[str]:
+    """Return the dotted names that an import statement of a file in `package` brings in."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=module, names=names, level=level):
+            above = package[: len(package) + 1 - level] if level else ()
+            source = ".".join([*above, *([module] if module else [])])
+            if source != PACKAGE.name:
+                return [source]
+            return [f"{source}.{alias.name}" if alias.name in RANK else source for alias in names]
+        case _:
+            return []
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Yield every import statement of a file."""
+    package = (PACKAGE.name, *path.relative_to(PACKAGE).parent.parts)
+
+    def visit(node: ast.AST, *, in_function: bool) -> Iterator[Import]:
+        for target in targets(node, package):
+            yield Import(module_of(path), target, getattr(node, "lineno", 0), in_function)
+        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, in_function=inside)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), in_function=False)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+IMPORTS = [found for path in FILES for found in imports_of(path)]
+
+
+def may_wait(found: Import) -> bool:
+    """Tell whether an import may stand inside a function, for the sake of start-up time."""
+    if found.own is None:
+        return found.target.split(".")[0] in HEAVY
+    return RANK[found.own] == 4 and RANK[found.module] > 4
+
+
+def test_every_module_has_its_rank() -> None:
+    """A new file says where on the way of the data it stands."""
+    assert {module_of(path) for path in FILES} - RANK.keys() == set()
+
+
+def test_imports_point_down() -> None:
+    """No module knows of those above it, not even for a type hint."""
+    assert [str(found) for found in IMPORTS if found.own and RANK[found.own] > RANK[found.module]] == []
+
+
+def test_imports_make_no_cycle() -> None:
+    """Within a rank, too, any module can be read after those it builds on."""
+    graph: dict[str, set[str]] = {}
+    for found in IMPORTS:
+        if found.own and found.own != found.module:
+            graph.setdefault(found.module, set()).add(found.own)
+    TopologicalSorter(graph).prepare()
+
+
+def test_no_import_hides_in_a_function() -> None:
+    """Inside functions only what is slow to load is imported, never a way round a cycle."""
+    assert [str(found) for found in IMPORTS if found.in_function and not may_wait(found)] == []
+
+
+def test_the_root_is_light() -> None:
+    """Importing the package loads none of the large libraries before somebody needs them."""
+    code = f"import sys, durably_nb; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_frozen() -> None:
+    """The names that people may type are these; one more or one less is a decision, not an accident."""
+    assert durably_nb.__all__ == PUBLIC_NAMES == sorted(PUBLIC_NAMES)
+    assert [name for name in PUBLIC_NAMES if not hasattr(durably_nb, name)] == []
