@@ -2,8 +2,8 @@
 
 A context variable says which capture the running code belongs to, so other threads and tasks are not
 touched. What has to be replaced to get at the output (the two streams, and a function or two each of
-``logging``, ``warnings`` and ``threading``) looks at that variable, passes all else on to what it
-replaced, and stands only while a capture is open.
+``logging``, ``warnings``, ``threading`` and IPython's display) looks at that variable, passes all else
+on to what it replaced, and stands only while a capture is open.
 """
 
 from __future__ import annotations
@@ -122,6 +122,16 @@ class _Capture:
                 _logger.exception("Captured output could not be delivered; it was printed instead.")
 
 
+class _Mute(_Capture):
+    """Takes what has been told already by another way, and drops it."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _level, _text: None)
+
+    def write(self, level: LogLevel, text: str) -> bool:  # noqa: ARG002 - dropped
+        return True
+
+
 class _Line:
     """What was written since the last newline, as a terminal would show it."""
 
@@ -163,7 +173,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 _innermost: ContextVar[_Capture | None] = ContextVar("durably_nb_capture", default=None)
-_muted = _Capture(lambda _level, _text: None)
+_muted = _Mute()
 
 
 def _current() -> _Capture | None:
@@ -347,7 +357,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _on_console(handler: logging.Handler) -> bool:
-    if not isinstance(handler, logging.StreamHandler):
+    if not isinstance(handler, logging.StreamHandler) or handler.stream is None:
         return False
     console = (sys.__stdout__, sys.__stderr__, *_stdout.originals(), *_stderr.originals())
     return type(handler.stream) is _Stream or any(handler.stream is each for each in console)

@@ -70,7 +70,7 @@ class Codec:
     def __init__(self, artifacts: Artifacts | None = None, *, allow_pickle: bool = False) -> None:
         """Keep large payloads in ``artifacts``; without it, everything inline."""
         self.allow_pickle = allow_pickle
-        self._artifacts = artifacts
+        self.artifacts = artifacts
 
     def encode(self, value: object, *, run_id: str, where: str = "value") -> JSONValue:
         """Return JSON that stands for ``value`` and shares nothing mutable with it.
@@ -84,11 +84,11 @@ class Codec:
             return value  # type: ignore[return-value]
         if type(value) is dict and _is_flat(copy := value.copy()):
             return copy
-        walk = _Writer(where, pickles=self.allow_pickle, inline=self._artifacts is None)
+        walk = _Writer(where, pickles=self.allow_pickle, inline=self.artifacts is None)
         stored = walk.start(value)
-        if self._artifacts is None:
+        if self.artifacts is None:
             return stored
-        return _placed(self._artifacts, run_id, stored, walk.payloads)
+        return _placed(self.artifacts, run_id, stored, walk.payloads)
 
     def decode(self, stored: JSONValue, *, where: str = "value") -> object:
         """Return the value that was encoded.
@@ -120,9 +120,9 @@ class Codec:
 
     def _fetch(self, file: tuple[str, int, str]) -> bytes:
         name, size, digest = file
-        if self._artifacts is None:
+        if self.artifacts is None:
             raise SerializationError(f"The stored file {name} belongs to a store on disk; open that one.")
-        data = self._artifacts.read(name)
+        data = self.artifacts.read(name)
         if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
             raise SerializationError(
                 f"The stored file {name} was changed or cut short since it was written ({size:,} bytes then, "
@@ -190,7 +190,7 @@ class _Writer:
 
     def refuse(self, reason: str) -> SerializationError:
         steps = self._path[1:MAX_DEPTH]
-        path = "".join(f".{part}" if type(part) is Attr else f"[{reprlib.repr(part)}]" for part in steps)
+        path = "".join(f".{part}" if type(part) is Attr else f"[{_shown(part)}]" for part in steps)
         shown = path if len(path) <= 200 else f"{path[:100]}…{path[-99:]}"  # noqa: PLR2004 - two lines of text
         return SerializationError(f"{self._where}{shown} {reason}.")
 
@@ -260,9 +260,16 @@ def _reading(where: str) -> Iterator[None]:
     except Exception as error:
         raise SerializationError(
             f"{where} cannot be read back: what is stored is damaged, or was written by a newer version "
-            f"({type(error).__name__}: {reprlib.repr(str(error))}). Restore the file from a backup, update "
+            f"({type(error).__name__}: {error!s:.200}). Restore the file from a backup, update "
             "durably_nb, or delete the run and trigger it again."
         ) from error
+
+
+def _shown(key: object) -> str:
+    try:
+        return reprlib.repr(key)
+    except Exception:  # noqa: BLE001 - a user's __repr__; a number too long for Python to print
+        return f"<{type(key).__name__}>"
 
 
 _dumps = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
@@ -337,8 +344,8 @@ def _is_short(value: object) -> bool:
     return _is_plain(value) and (type(value) is not str or len(value) <= _SHORT)
 
 
-def _is_flat(value: dict[Any, object]) -> bool:
-    """Whether it is what most steps return: a few numbers and words, far below the limit, told at a glance."""
+def _is_flat(value: Mapping[Any, object]) -> bool:
+    """Whether it is what most steps return: a few numbers and words, far below the limit."""
     return (
         len(value) <= _FEW
         and "$" not in value
@@ -581,8 +588,7 @@ def _is_enum(cls: type) -> bool:
 
 
 def _is_pytz(cls: type) -> bool:
-    pytz = sys.modules.get("pytz")
-    return pytz is not None and issubclass(cls, pytz.tzinfo.BaseTzInfo)
+    return issubclass(cls, dt.tzinfo) and str(cls.__module__).partition(".")[0] == "pytz"
 
 
 def _encode_enum(value: enum.Enum, walk: Writer) -> Fields:
@@ -683,7 +689,8 @@ def _encode_pytz(value: Any, _: Writer) -> Fields:  # noqa: ANN401 - pytz has no
 def _decode_pytz(stored: Fields, _: Reader) -> object:
     import pytz  # noqa: PLC0415 - only where such a value is stored
 
-    return pytz.tzinfo.unpickler(*stored["v"])
+    zone, *variant = stored["v"]
+    return pytz.tzinfo.unpickler(zone, *variant) if isinstance(zone, str) else pytz.FixedOffset(zone)
 
 
 _CLASSES: tuple[tuple[Callable[[type], bool], Kind], ...] = (

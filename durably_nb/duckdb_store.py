@@ -5,6 +5,7 @@ The live runs in memory answer, the writer thread makes it durable, and one lock
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections import Counter
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably_nb.clock import Clock
-from durably_nb.codecs import artifact_names
+from durably_nb.codecs import Codec
 from durably_nb.database import explained, identifier, literal
 from durably_nb.errors import ConflictError, NotFoundError
 from durably_nb.events import (
@@ -172,6 +173,11 @@ class DuckDBStore:
             )
             return ledger.accept(draft, run.run_id)
 
+    def check_lease(self, lease: Lease) -> None:
+        """Raise if the lease is no longer the newest of its run."""
+        with self._ledger as ledger:
+            ledger.live.check(lease)
+
     def release_lease(self, lease: Lease) -> None:
         """Give a run back, unfinished: it is pending again, and first in line."""
         with self._ledger as ledger:
@@ -182,7 +188,7 @@ class DuckDBStore:
         """Give back the runs whose lease is over; those that cannot be pending beside another fail."""
         with self._ledger as ledger:
             now = self._clock.monotonic()
-            over = [run for run in ledger.live if run.status == "leased" and self._deadlines[run.run_id] <= now]
+            over = [run for run in ledger.live.leased if self._deadlines[run.run_id] <= now]
             receipts = [_expire(ledger, run) for run in over]
         return [receipt for receipt in receipts if receipt is not None]
 
@@ -251,8 +257,7 @@ class DuckDBStore:
             receipt = ledger.accept(
                 partial(RunDeleteEvent, **_about(run)), run_id, committed=Future(), transaction=_removal([run_id])
             )
-        if receipt.committed is not None:
-            receipt.committed.result()
+        receipt.wait()
         self._remove_artifacts([run_id])
         return receipt
 
@@ -282,7 +287,11 @@ class DuckDBStore:
             ledger.accept_internal("store:drop-outputs", run_id, committed=committed)
         committed.result()
         if self.artifacts is not None:
-            self.artifacts.sweep(run_id, artifact_names(run.input) | artifact_names(run.output))
+            self.artifacts.sweep(run_id, Codec().artifact_names(run.input) | Codec().artifact_names(run.output))
+
+    def discard_artifacts(self, run_id: str) -> None:
+        """Remove the files of a run that was not created after all."""
+        self._remove_artifacts([run_id])
 
     def _remove_artifacts(self, run_ids: list[str]) -> None:
         if self.artifacts is not None:
@@ -355,6 +364,8 @@ class DuckDBStore:
                     cursor.execute("detach durably_backup")
             finally:
                 cursor.close()
+        if database.artifacts is not None and database.artifacts.directory.is_dir():
+            shutil.copytree(database.artifacts.directory, path.with_name(path.name + ".artifacts"))
 
     # --- what the verbs share ---
 

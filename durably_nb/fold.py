@@ -23,7 +23,7 @@ def fold(run: RunRecord | None, row: Row) -> RunRecord | None:
     change = _CHANGES.get(row.type)
     if run is None or change is None or EMITTED in row.data:
         return run
-    return replace(run, **change(run, row))
+    return replace(run, last_sequence=row.sequence, **change(run, row))
 
 
 def _triggered(row: Row) -> RunRecord:
@@ -36,6 +36,7 @@ def _triggered(row: Row) -> RunRecord:
         labels=data["labels"],
         created_at=row.timestamp,
         created_sequence=row.sequence,
+        last_sequence=row.sequence,
         idempotency_key=data.get("idempotencyKey"),
         concurrency_key=data.get("concurrencyKey"),
     )

@@ -194,7 +194,7 @@ class Ledger:
         self._database.close(sequence=self._sequence)
 
     def _void_leases(self) -> None:
-        for run in [run for run in self.live if run.status == "leased"]:
+        for run in self.live.leased:
             self.accept_internal("store:release", run.run_id)
 
     # --- called on the writer thread ---

@@ -32,6 +32,7 @@ class LiveRuns:
         """
         self._generations = generations or {}
         self._runs: dict[str, RunRecord] = {}
+        self._leased: dict[str, RunRecord] = {}
         self._progress: dict[str, ProgressData] = {}
         # Heaps of (turn, run id) by job. An entry of a run that is no longer pending is passed over.
         self._lines: dict[str, list[tuple[tuple[bool, int], str]]] = defaultdict(list)
@@ -43,6 +44,11 @@ class LiveRuns:
     def __iter__(self) -> Iterator[RunRecord]:
         """Go over the runs."""
         return iter(self._runs.values())
+
+    @property
+    def leased(self) -> list[RunRecord]:
+        """The runs that somebody holds."""
+        return list(self._leased.values())
 
     def get(self, run_id: str) -> RunRecord | None:
         """Give the state of a run, its latest progress included."""
@@ -59,6 +65,10 @@ class LiveRuns:
         if run.concurrency_key is not None:
             holders = self._by_concurrency_key[run.job_name, run.concurrency_key]
             (holders.add if run.status in ACTIVE else holders.discard)(run.run_id)
+        if run.status == "leased":
+            self._leased[run.run_id] = run
+        else:
+            self._leased.pop(run.run_id, None)
         if run.status == "pending":
             heapq.heappush(self._lines[run.job_name], (_turn(run), run.run_id))
 
@@ -79,6 +89,7 @@ class LiveRuns:
     def drop(self, run_id: str) -> None:
         """Let go of a run that ended."""
         self._progress.pop(run_id, None)
+        self._leased.pop(run_id, None)
         run = self._runs.pop(run_id, None)
         if run is None:
             return

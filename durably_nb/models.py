@@ -76,6 +76,7 @@ class RunRecord:
     labels: Mapping[str, str]
     created_at: datetime
     created_sequence: int
+    last_sequence: int
     idempotency_key: str | None = None
     concurrency_key: str | None = None
     output: JSONValue = None

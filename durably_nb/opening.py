@@ -11,7 +11,7 @@ import duckdb
 
 from durably_nb import schema
 from durably_nb.artifacts import Artifacts
-from durably_nb.codecs import artifact_names
+from durably_nb.codecs import Codec
 from durably_nb.database import Atomic, catalog_of, connect, explained, identifier, use
 from durably_nb.errors import StoreCorruptError
 from durably_nb.ownership import Ownership
@@ -159,7 +159,7 @@ def _sweep(connection: duckdb.DuckDBPyConnection, artifacts: Artifacts) -> None:
         named: set[str] = set()
         for (data,) in found:
             fields: dict[str, Any] = json.loads(data)
-            named.update(*(artifact_names(value) for value in fields.values()))
+            named.update(*(Codec().artifact_names(value) for value in fields.values()))
         artifacts.sweep(run_id, named)
 
 

@@ -190,7 +190,7 @@ class _Check:
         return value if type(value) is self._hint else self._validate(value)
 
     def __str__(self) -> str:
-        return inspect.formatannotation(self._hint)
+        return "None" if self._hint is types.NoneType else inspect.formatannotation(self._hint)
 
     def collect(self, name: str, value: object, problems: list[str]) -> object:
         try:

@@ -43,6 +43,11 @@ class Receipt:
     event: DurablyEvent
     committed: Future[None] | None = None
 
+    def wait(self) -> None:
+        """Return when it is on disk. Raises StoreError if its commit failed."""
+        if self.committed is not None:
+            self.committed.result()
+
     @property
     def ready(self) -> bool:
         """Whether listeners may hear of it."""
@@ -114,6 +119,9 @@ class Store(Protocol):
     def renew_lease(self, lease: Lease, lease_ms: int) -> Receipt:
         """Extend a lease by `lease_ms` from now."""
 
+    def check_lease(self, lease: Lease) -> None:
+        """Raise if the lease is no longer the newest of its run."""
+
     def release_lease(self, lease: Lease) -> None:
         """Give a run back, unfinished: it is pending again, and first in line."""
 
@@ -152,6 +160,9 @@ class Store(Protocol):
 
     def drop_step_outputs(self, run_id: str) -> None:
         """Forget what the steps of a run returned."""
+
+    def discard_artifacts(self, run_id: str) -> None:
+        """Remove the files of a run that was not created after all."""
 
     # --- questions ---
 

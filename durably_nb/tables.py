@@ -1,8 +1,8 @@
 """Tables and arrays: NumPy, pandas and pyarrow values ↔ JSON that describes them and one payload of columns.
 
 A table goes into Parquet, under its real column names, where it is large and Parquet keeps it exactly; into
-an Arrow stream otherwise. What Arrow does not know of pandas (index, dtypes, labels, attrs) stands in the JSON
-beside it, so nothing depends on what another version of pandas makes of its metadata.
+an Arrow stream otherwise. What Arrow does not know of pandas (index, dtypes, labels, attrs) stands in the
+JSON beside it, so nothing depends on what another version of pandas makes of its metadata.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import operator
+import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 
@@ -233,7 +234,18 @@ def _npy(array: np.ndarray[Any, Any]) -> bytes:
 
 def _from_npy(data: bytes) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    _check_text(array)
     return array
+
+
+def _check_text(array: np.ndarray[Any, Any]) -> None:
+    """Refuse characters beyond Unicode: NumPy does not look, and Python could crash on them."""
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        letters = np.ascontiguousarray(array).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if letters.size and letters.max() > sys.maxunicode:
+            raise ValueError("text with characters beyond Unicode")
+    for name in array.dtype.names or ():
+        _check_text(array[name])
 
 
 def _npy_keeps(dtype: np.dtype[Any]) -> bool:
@@ -292,7 +304,7 @@ _NUMPY: Final = (
     Kind("ndarray", ("ndarray",), _encode_ndarray, _decode_ndarray),
     *map(_scalar, _PLAIN_SCALARS),
     *map(_bits, ("longdouble", "clongdouble", "datetime64", "timedelta64")),
-    _scalar("str_", str),
+    _scalar("str_", "".join),  # str() would drop NULs at the end
     _scalar("bytes_", bytes),
 )
 
@@ -308,7 +320,7 @@ class _Column(NamedTuple):
 
 
 def _pack(array: Array, sheet: _Sheet, walk: Writer, label: object) -> Fields:
-    if isinstance(array, pd.arrays.NumpyExtensionArray):
+    if type(array) is pd.arrays.NumpyExtensionArray:
         array = array.to_numpy()
     name = _column_name(array.dtype)
     if name is None:
@@ -334,7 +346,7 @@ def _at(stored: Fields, columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 def _numbers(column: pa.ChunkedArray, null: object = None) -> np.ndarray[Any, Any]:
     filled = column if null is None or not column.null_count else column.fill_null(null)
     array: np.ndarray[Any, Any] = filled.to_numpy()
-    return array
+    return array if array.flags.writeable else array.copy()  # Arrow's memory is nobody's to write to
 
 
 def _pack_number(array: Array, sheet: _Sheet, walk: Writer, label: object) -> Fields:
@@ -364,8 +376,10 @@ def _pack_moment(array: Array, sheet: _Sheet, walk: Writer, label: object) -> Fi
 
 
 def _unpack_moment(stored: Fields, columns: list[pa.ChunkedArray], walk: Reader) -> Array:
-    counts = _at(stored, columns).cast(pa.int64())
-    values = _numbers(counts, _NAT).view(stored["dtype"])
+    dtype = np.dtype(stored["dtype"])
+    if dtype.kind not in "mM":
+        raise TypeError(f"{dtype} counts no time")
+    values = _numbers(_at(stored, columns).cast(pa.int64()), _NAT).view(dtype)
     tz: Any = walk.decode(stored.get("tz"))
     return values if tz is None else pd.DatetimeIndex(values).tz_localize("UTC").tz_convert(tz).array
 
@@ -382,8 +396,8 @@ def _unpack_masked(stored: Fields, columns: list[pa.ChunkedArray], _: Reader) ->
     column = _at(stored, columns)
     dtype: Any = pd.api.types.pandas_dtype(stored["dtype"])
     null = False if dtype.kind == "b" else 0
-    # Copies: these constructors keep what they are given, and Arrow's memory is read-only.
-    return dtype.construct_array_type()(np.array(_numbers(column, null)), np.array(column.is_null().to_numpy()))
+    mask = np.array(column.is_null().to_numpy())
+    return dtype.construct_array_type()(_numbers(column, null), mask)
 
 
 def _pack_text(array: Array, sheet: _Sheet, walk: Writer, label: object) -> Fields:
@@ -467,7 +481,7 @@ def _unpack_categorical(stored: Fields, columns: list[pa.ChunkedArray], walk: Re
 
 
 def _pack_period(array: Array, sheet: _Sheet, walk: Writer, label: object) -> Fields:
-    name = array.dtype.freq.freqstr
+    name = array.freqstr
     if pd.PeriodDtype(name) != array.dtype:
         raise walk.refuse(f"has dtype {array.dtype}, a frequency that its name does not give back")
     return {"at": sheet.add(pa.array(array.asi8), label), "freq": name}
@@ -555,7 +569,7 @@ def _unpack_index(stored: Fields, columns: list[pa.ChunkedArray], walk: Reader) 
             sortorder=stored["sortorder"],
         )
     array = _unpack(stored["array"], columns, walk)
-    index: Any = pd.Index(array, dtype=array.dtype, name=name, copy=True, tupleize_cols=False)
+    index: Any = pd.Index(array, dtype=array.dtype, name=name, tupleize_cols=False)
     if "freq" in stored:
         index.freq = stored["freq"]
     return index  # type: ignore[no-any-return]
@@ -590,7 +604,7 @@ def _decode_series(stored: Fields, walk: Reader) -> pd.Series[Any]:
     columns = _columns(stored, walk)
     array = _unpack(stored["array"], columns, walk)
     name: Any = walk.decode(stored["name"])
-    series: pd.Series[Any] = pd.Series(array, dtype=array.dtype, name=name, copy=True)
+    series: pd.Series[Any] = pd.Series(array, dtype=array.dtype, name=name)
     _unpack_frame(series, stored, columns, walk)
     return series
 
@@ -646,7 +660,7 @@ def _encode_array(array: Array, walk: Writer) -> Fields:
 
 def _decode_array(stored: Fields, walk: Reader) -> object:
     array = _unpack(stored["array"], _columns(stored, walk), walk)
-    return pd.array(array, dtype=array.dtype, copy=True)
+    return pd.array(array, dtype=array.dtype, copy=False)
 
 
 # --- pandas: scalars ---

@@ -1,0 +1,723 @@
+"""`Durably`: builds the parts, starts them and closes them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, get_args, overload
+
+import duckdb
+
+from durably_nb import lifetimes
+from durably_nb.bus import EventBus
+from durably_nb.codecs import Codec
+from durably_nb.definitions import Definition, Options, checked_timeout, job
+from durably_nb.duckdb_store import DuckDBStore
+from durably_nb.durations import parse_moment
+from durably_nb.engine import STOP_GRACE_S, Engine
+from durably_nb.errors import ConflictError, NotFoundError, ValidationError
+from durably_nb.events import LogWriteEvent, OperationalEvent, RunEvent, RunProgressEvent, event_from_dict
+from durably_nb.history import History, checked_count, one_or_many, sql_cursor
+from durably_nb.ids import new_id
+from durably_nb.jobs import Job, Jobs
+from durably_nb.models import LogData, NewRun
+from durably_nb.names import checked_labels
+from durably_nb.options import Configured, OptionsDict
+from durably_nb.outbox import Outbox
+from durably_nb.rows import EMITTED
+from durably_nb.runs import Run
+from durably_nb.subscriptions import Subscription
+from durably_nb.weakgroups import WeakGroups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import pandas as pd
+
+    from durably_nb.bus import ErrorHandler, EventSelector, Listener, Unsubscribe
+    from durably_nb.definitions import OnCodeChange
+    from durably_nb.models import Disposition, JSONValue, ProgressData, RunRecord, RunStatus
+    from durably_nb.store import Created
+
+_EXIT_GRACE_S: Final = 1.5
+_RETENTION_INTERVAL_S: Final = 60.0
+_PURGE_LIMIT: Final = 500
+_STATUSES: Final = ("pending", "leased", "completed", "failed", "cancelled")
+
+
+class Durably(Configured):
+    """Durable jobs in one DuckDB file; made by `open`, or by hand and started with `init` or ``with``.
+
+    Args:
+        store: Path of the file, ``":memory:"``, or an open DuckDB connection.
+        jobs: Functions, or what `job` made of them, to register.
+        options: See `Configured` for each; an IPython configuration (``c.Durably.lease_ms = …``) sets defaults.
+
+    Raises:
+        ValidationError: If an option is unknown, or its value cannot be meant.
+
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | duckdb.DuckDBPyConnection = ":memory:",
+        *,
+        jobs: Iterable[Callable[..., Any] | Definition] = (),
+        **options: Unpack[OptionsDict],
+    ) -> None:
+        """Build the parts; nothing is opened or started yet."""
+        super().__init__(**options)
+        self._target = _checked_target(store)
+        self._store = DuckDBStore(self._target)
+        self._bus = EventBus()
+        self._outbox = Outbox(self._bus)
+        self._codec = Codec(allow_pickle=self.allow_pickle)
+        self._history = History(self._store, self._codec)
+        self._jobs = Jobs(self)
+        self._engine = Engine(
+            self, self._store, self._outbox, self._codec, self._jobs.definitions, idle=self._retain
+        )
+        self._handles: WeakGroups[Run] = WeakGroups()
+        self._lifecycle = threading.RLock()
+        self._next_retention = 0.0
+        self._is_closed = False
+        self._pid = os.getpid()
+        self.observe(lambda change: setattr(self._codec, "allow_pickle", change["new"]), "allow_pickle")
+        self._bus.on("*", self._bring_to_handles)
+        self.register(*jobs)
+
+    def __repr__(self) -> str:
+        """Show the file, and what goes on."""
+        state = "closed" if self._is_closed else "running" if self._engine.is_running else "stopped"
+        return f"<Durably {self._target!s}: {state}, {len(self._jobs)} jobs>"
+
+    # --- life ---
+
+    def init(self) -> Self:
+        """Open the store and start the worker."""
+        self.migrate()
+        self.start()
+        return self
+
+    def migrate(self) -> None:
+        """Open the store and bring its schema up to date, without a worker.
+
+        Raises:
+            StoreLockedError: If another process has the file; the message names it.
+            StoreCorruptError: If it is not a database, damaged, or of a newer version.
+            StoreError: If it cannot be opened for another reason.
+
+        """
+        with self._lifecycle:
+            if self._is_closed:
+                raise ConflictError("This Durably is closed, for good. Open the file again with dn.open(...).")
+            if not self._store.is_open:
+                self._store.open()
+                self._codec.artifacts = self._store.artifacts
+                lifetimes.register(self, self._store.path)
+                self._retain()
+
+    def start(self) -> None:
+        """Start the worker; does nothing if it runs."""
+        with self._lifecycle:
+            self.migrate()
+            self._engine.start()
+
+    def stop(self) -> None:
+        """Stop the worker: no new run; those in flight get five seconds, then are asked to stop and go on later."""
+        self._stop(STOP_GRACE_S)
+
+    def close(self) -> None:
+        """Stop the worker and close the store, for good; may be called twice."""
+        self._close(STOP_GRACE_S)
+
+    def __enter__(self) -> Self:
+        """Open and start."""
+        return self.init()
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Open and start."""
+        return self.init()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close, without blocking the loop."""
+        await asyncio.to_thread(self.close)
+
+    # --- jobs ---
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs, by attribute and by item."""
+        return self._jobs
+
+    @overload
+    def job(self, fn: Callable[..., Any], /) -> Job: ...
+    @overload
+    def job(
+        self, *, name: str | None = None, on_code_change: OnCodeChange = "reuse"
+    ) -> Callable[[Callable[..., Any]], Job]: ...
+    def job(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        on_code_change: OnCodeChange = "reuse",
+    ) -> Job | Callable[[Callable[..., Any]], Job]:
+        """Define a job, or replace the one of that name; runs in flight keep the function they started with.
+
+        Args:
+            fn: ``def name(step, …)`` or ``async def name(step, …)``.
+            name: Its name, if not the function's.
+            on_code_change: ``"rerun"`` executes a completed step again if its own function was edited since.
+
+        Raises:
+            ValidationError: If the function cannot be a job.
+
+        """
+        if fn is not None:
+            return self._define(job(fn))
+        return lambda function: self._define(job(name=name, on_code_change=on_code_change)(function))
+
+    def register(self, *jobs: Callable[..., Any] | Definition | Job) -> list[Job]:
+        """Define jobs from functions, or from what `dn.job` made of them."""
+        return [self._define(_definition(one)) for one in jobs]
+
+    def get_job(self, name: str) -> Job | None:
+        """Give the job of a name; None if it is not defined here."""
+        return self._jobs.get(name)
+
+    def use(self, plugin: Any) -> Self:  # noqa: ANN401 - anything with install(durably)
+        """Call ``plugin.install(self)``.
+
+        Raises:
+            ValidationError: If it has no such method.
+
+        """
+        install = getattr(plugin, "install", None)
+        if not callable(install):
+            raise ValidationError(f"A plugin has a method install(durably); {plugin!r} has none.")
+        install(self)
+        return self
+
+    # --- events ---
+
+    @overload
+    def on(self, type: EventSelector, listener: Listener) -> Unsubscribe: ...
+    @overload
+    def on(self, type: EventSelector) -> Callable[[Listener], Listener]: ...
+    def on(  # the public name; so is `type`
+        self,
+        type: EventSelector,  # noqa: A002
+        listener: Listener | None = None,
+    ) -> Unsubscribe | Callable[[Listener], Listener]:
+        """Call `listener` with each event of a type, on the thread that makes it; keep listeners quick.
+
+        Args:
+            type: An event name, an event class, a pattern (``"run:*"``, ``"*"``), or a list of these.
+            listener: A function or an ``async def`` function; left out where this is used as a decorator.
+
+        Returns:
+            A function that ends the subscription, and may be called twice.
+
+        Raises:
+            ValidationError: If `type` names no event.
+
+        """
+        if listener is not None:
+            return self._bus.on(type, listener)
+
+        def decorate(function: Listener) -> Listener:
+            self._bus.on(type, function)
+            return function
+
+        return decorate
+
+    def on_error(self, handler: ErrorHandler) -> Unsubscribe:
+        """Call ``handler(error, event)`` for each exception that a listener raises."""
+        return self._bus.on_error(handler)
+
+    def emit(self, event: OperationalEvent) -> None:
+        """Store an operational event of your own and tell listeners; it changes no run's state.
+
+        Its sequence and time are assigned anew, job name and labels are those of its run.
+
+        Raises:
+            ValidationError: If it is no operational event, or its fields do not fit.
+            NotFoundError: If its run does not exist.
+
+        """
+        if not isinstance(event, get_args(OperationalEvent)):
+            raise ValidationError(f"emit takes one of the operational events, not {event!r}.")
+        run_id = event.run_id
+        values = {item.name: getattr(event, item.name) for item in fields(event)}
+        if isinstance(event, RunEvent):
+            record = self.run_record(event.run_id)
+            values |= {"job_name": record.job_name, "labels": dict(record.labels)}
+        for name in {"input", "output", "data"} & values.keys():
+            values[name] = self._codec.encode(values[name], run_id=run_id or "", where=name)
+        checked = event_from_dict(type(event)(**values).to_dict())
+        draft = partial(
+            type(event),
+            **{name: getattr(checked, name) for name in values if name not in {"sequence", "timestamp"}},
+        )
+        if run_id is None:
+            self._outbox.tell([self._store.append_foreign(draft, None, {EMITTED: True})])
+            return
+        line = self._outbox.line(run_id)
+        line.post(lambda: self._store.append_foreign(draft, run_id, {EMITTED: True}))
+        line.tell()
+
+    def subscribe(self, run_id: str) -> Subscription:
+        """Iterate over the events of a run: its latest stored state and progress, then all that come, until it ends.
+
+        Raises:
+            NotFoundError: If there is no such run.
+
+        """
+        return Subscription(self._bus, run_id, lambda: self._store.latest_events(run_id))
+
+    # --- work without a thread ---
+
+    def process_one(self) -> bool:
+        """Execute one pending run on this thread; False if there was none whose job is defined here."""
+        return self._engine.process_one()
+
+    def process_until_idle(self, max_runs: int | None = None) -> int:
+        """Execute pending runs on this thread until there are none, at most `max_runs`; tell how many."""
+        if max_runs is not None:
+            checked_count(max_runs, "max_runs")
+        count = 0
+        while (max_runs is None or count < max_runs) and self._engine.process_one():
+            count += 1
+        return count
+
+    # --- runs ---
+
+    def get_run(self, run_id: str) -> Run | None:
+        """Give a handle of a run; None if there is none of that id."""
+        self._store.flush()
+        record = self._store.get_run(run_id)
+        return None if record is None else self._handle(record)
+
+    def get_runs(
+        self,
+        *,
+        status: RunStatus | Iterable[RunStatus] | None = None,
+        job_name: str | Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Run]:
+        """Give handles of the runs that match, newest first; `status` and `job_name` take one or many.
+
+        Raises:
+            ValidationError: If a filter cannot be meant.
+
+        """
+        statuses: Any = None if status is None else one_or_many(status, "status")
+        for one in statuses or ():
+            if one not in _STATUSES:
+                raise ValidationError(f"{one!r} is no status; they are {', '.join(_STATUSES)}.")
+        records = self._store.find_runs(
+            status=statuses,
+            job_names=None if job_name is None else one_or_many(job_name, "job_name"),
+            labels=None if labels is None else checked_labels(labels),
+            limit=None if limit is None else checked_count(limit, "limit"),
+            offset=checked_count(offset, "offset"),
+        )
+        return [self._handle(record) for record in records]
+
+    def wait_for_run(
+        self,
+        run_id: str,
+        timeout: float | None = None,
+        on_progress: Callable[[ProgressData], object] | None = None,
+        on_log: Callable[[LogData], object] | None = None,
+    ) -> Run:
+        """Wait for a run to end; raises as `Run.result` does, and gives its handle.
+
+        Args:
+            run_id: The run.
+            timeout: Seconds to wait; None: as long as it takes.
+            on_progress: Called with each `ProgressData` meanwhile, on the thread that executes the run.
+            on_log: Called with each `LogData` meanwhile.
+
+        Raises:
+            NotFoundError: If there is no such run.
+            RunFailedError: If it failed.
+            CancelledError: If it was cancelled.
+            TimeoutError: If it has not ended in time.
+
+        """
+        unfollow = self._call_back(run_id, on_progress, on_log)
+        try:
+            return self.wait_until_ended(self._existing(run_id), timeout)
+        finally:
+            unfollow()
+
+    def retrigger(self, run_id: str) -> Run:
+        """Create a fresh run with the input, labels and concurrency key of one that has ended.
+
+        Raises:
+            NotFoundError: If there is no such run.
+            ConflictError: If it is pending or executing.
+
+        """
+        record = self.run_record(run_id)
+        if record.status in {"pending", "leased"}:
+            raise ConflictError(
+                f"Run {run_id} is {record.status} and cannot be retriggered before it has ended. "
+                "Wait for it or cancel it first."
+            )
+        fresh = new_id()
+        # Encoded anew: what lies in files belongs to one run alone, and is deleted with it.
+        value = self._codec.decode(record.input, where="input")
+        stored = self._codec.encode(value, run_id=fresh, where="input")
+        new = NewRun(
+            run_id=fresh,
+            job_name=record.job_name,
+            input=stored,
+            labels=record.labels,
+            concurrency_key=record.concurrency_key,
+        )
+        return self._create([new], Options())[0]
+
+    def resume(self, run_id: str) -> Run:
+        """Let a failed or cancelled run go on after its last completed step; the same run.
+
+        Raises:
+            NotFoundError: If there is no such run.
+            ConflictError: If it is pending, executing or completed.
+
+        """
+        self._store.resume_run(run_id).result()
+        record = self.run_record(run_id)
+        for handle in self._handles.members(run_id):
+            handle.refresh(record)
+        self._engine.wake()
+        return self._handle(record)
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run: at once in the store; a function that executes is asked to stop.
+
+        Raises:
+            NotFoundError: If there is no such run.
+            ConflictError: If it has ended.
+
+        """
+        line = self._outbox.line(run_id)
+        receipt = line.post(lambda: self._store.cancel_run(run_id))
+        receipt.wait()
+        self._engine.abort(run_id, "cancelled")
+        line.tell()
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run that has ended, its events and its files; its run:delete event stays.
+
+        Raises:
+            NotFoundError: If there is no such run.
+            ConflictError: If it is pending or executing.
+
+        """
+        line = self._outbox.line(run_id)
+        line.post(lambda: self._store.delete_run(run_id))
+        line.tell()
+
+    def purge_runs(self, older_than: datetime | timedelta | str, limit: int = _PURGE_LIMIT) -> int:
+        """Delete up to `limit` ended runs, the oldest first, that ended before a time; tell how many.
+
+        Args:
+            older_than: An aware datetime, or how long ago: a timedelta, or ``"30d"``, ``"24h"``, ``"60m"``.
+            limit: The most to delete in this call.
+
+        """
+        return self._store.purge_runs(parse_moment(older_than, "older_than"), checked_count(limit, "limit"))
+
+    # --- history ---
+
+    def events(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
+        """Give events as a DataFrame, in sequence order.
+
+        Filters: `type` (name, pattern, class or list), `run_id`, `job_name`, `step_name`, `level` (one or
+        many), `labels`, `since`, `until` (an aware time, or ``"24h"`` ago), `limit` (the first so many rows).
+        """
+        return self._history.events(**filters)
+
+    def runs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
+        """Give runs as a DataFrame, newest first. Filters: `run_id`, `job_name`, `status` and those all have."""
+        return self._history.runs(**filters)
+
+    def steps(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
+        """Give executions of steps as a DataFrame. Filters: `run_id`, `job_name`, `step_name`, `status` and …"""
+        return self._history.steps(**filters)
+
+    def logs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
+        """Give log lines as a DataFrame. Filters: `run_id`, `job_name`, `step_name`, `level` and those all have."""
+        return self._history.logs(**filters)
+
+    def sql(self, query: str, params: Any = None) -> duckdb.DuckDBPyRelation:  # noqa: ANN401 - what DuckDB takes
+        """Give a DuckDB relation of any SQL: over events, runs, steps and logs, your own tables, and DataFrames in scope."""
+        # No names but these three stand between DuckDB's look for DataFrames and the caller's own.
+        return sql_cursor(self._store, query).sql(query, params=params)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Give this thread's DuckDB cursor on the same database, for your own tables."""
+        return self._store.cursor()
+
+    def backup(self, path: str | os.PathLike[str]) -> Path:
+        """Write a copy of the database as it is now, with the files beside it; a run that executes goes on.
+
+        Raises:
+            ValidationError: If something is at `path` already.
+            StoreError: If it cannot be written.
+
+        """
+        target = _checked_path(path)
+        if target.exists():
+            raise ValidationError(f"There is something at {target} already; choose another name for the backup.")
+        self._store.backup(target)
+        return target
+
+    @property
+    def storage(self) -> DuckDBStore:
+        """The store."""
+        return self._store
+
+    # --- what handles and jobs ask for ---
+
+    def run_record(self, run_id: str) -> RunRecord:
+        """Give the state of a run. Raises NotFoundError."""
+        record = self._store.get_run(_checked_id(run_id))
+        if record is None:
+            raise NotFoundError(f"There is no run {run_id!r} in this store; d.runs() lists those there are.")
+        return record
+
+    def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give the value that was stored."""
+        return self._codec.decode(stored, where=where)
+
+    def is_attended(self, run_id: str) -> bool:
+        """Whether somebody executes a run, or will."""
+        return self._engine.is_running or self._engine.is_executing(run_id)
+
+    def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give what a completed step of a run returned. Raises NotFoundError."""
+        stored = self._store.step_output(run_id, step_name)
+        return self._codec.decode(stored, where=f"the result of step {step_name!r}")
+
+    def wait_until_ended(self, run: Run, timeout: float | None) -> Run:
+        """Wait for a run, and raise as `Run.result` does."""
+        run.wait(timeout)
+        run.raise_if_not_completed()
+        return run
+
+    def create(self, definition: Definition, inputs: list[tuple[dict[str, Any], Options]]) -> list[Run]:
+        """Create a run for each validated input, all or none."""
+        new = []
+        for values, options in inputs:
+            run_id = new_id()
+            new.append(
+                NewRun(
+                    run_id=run_id,
+                    job_name=definition.name,
+                    input=self._codec.encode(values, run_id=run_id, where="input"),
+                    labels=self.checked_run_labels(dict(options.labels)),
+                    idempotency_key=options.idempotency_key,
+                    concurrency_key=options.concurrency_key,
+                    coalesce=options.coalesce is not None,
+                )
+            )
+        return self._create(new, [options for _, options in inputs])
+
+    def close_at_exit(self) -> None:
+        """Close within the seconds that an interpreter's exit may take; what is in flight goes on at the next open."""
+        self._close(_EXIT_GRACE_S)
+
+    # --- what these share ---
+
+    def _create(self, new: list[NewRun], options: list[Options]) -> list[Run]:
+        run_ids = [request.run_id for request in new]
+        # Not to be claimed before its run:trigger is told: the rest is told by the thread that executes it.
+        self._engine.withhold(run_ids)
+        try:
+            created = self._created(new)
+            runs = [self._handle(one.run, one.disposition) for one in created]
+            for run, chosen in zip(runs, options, strict=True):
+                if run.is_active:
+                    self._call_back(run.id, chosen.on_progress, chosen.on_log)
+            self._tell_created(created)
+        finally:
+            self._engine.offer(run_ids)
+        return runs
+
+    def _created(self, new: list[NewRun]) -> list[Created]:
+        used: set[str] = set()
+        try:
+            created = self._store.create_runs(new)
+            used = {one.run.run_id for one in created}
+        finally:
+            for request in new:
+                if request.run_id not in used and self._codec.artifact_names(request.input):
+                    self._store.discard_artifacts(request.run_id)
+        return created
+
+    def _tell_created(self, created: list[Created]) -> None:
+        for one in created:
+            receipt = one.receipt
+            if receipt is None:
+                continue
+            if one.disposition == "created":
+                self._outbox.tell([receipt])
+            else:
+                line = self._outbox.line(one.run.run_id)
+                line.post(lambda receipt=receipt: receipt)  # type: ignore[misc]
+                line.tell()
+
+    def _call_back(
+        self,
+        run_id: str,
+        on_progress: Callable[[ProgressData], object] | None,
+        on_log: Callable[[LogData], object] | None,
+    ) -> Unsubscribe:
+        """Bring progress and log of a run to two functions, until it ends or the returned one is called."""
+        if on_progress is None and on_log is None:
+            return lambda: None
+
+        def deliver(event: Any) -> None:  # noqa: ANN401 - one of the kinds below
+            if event.run_id != run_id:
+                return
+            if isinstance(event, RunProgressEvent):
+                if on_progress is not None:
+                    on_progress(event.progress)
+            elif isinstance(event, LogWriteEvent):
+                if on_log is not None:
+                    on_log(
+                        LogData(
+                            level=event.level, message=event.message, data=event.data, step_name=event.step_name
+                        )
+                    )
+            else:
+                unsubscribe()
+
+        unsubscribe = self._bus.on(
+            ["run:progress", "log:write", "run:complete", "run:fail", "run:cancel", "run:delete"], deliver
+        )
+        return unsubscribe
+
+    def _bring_to_handles(self, event: Any) -> None:  # noqa: ANN401 - any event
+        if event.run_id is not None:
+            for handle in self._handles.members(event.run_id):
+                handle.on_event(event)
+
+    def _handle(self, record: RunRecord, disposition: Disposition = "created") -> Run:
+        run = Run(self, record, disposition)
+        self._handles.add(run.id, run)
+        if run.is_active:
+            # What was told between the reading of the record and the adding is in the store by now.
+            run.refresh(self.run_record(run.id))
+        return run
+
+    def _existing(self, run_id: str) -> Run:
+        run = self.get_run(_checked_id(run_id))
+        if run is None:
+            raise NotFoundError(f"There is no run {run_id!r} in this store; d.runs() lists those there are.")
+        return run
+
+    def _define(self, definition: Definition) -> Job:
+        defined = self._jobs.add(definition)
+        self._engine.wake()  # runs may be waiting for it
+        return defined
+
+    def _stop(self, grace_s: float) -> None:
+        with self._lifecycle:
+            self._engine.stop(grace_s)
+
+    def _close(self, grace_s: float) -> None:
+        if os.getpid() != self._pid:
+            return  # threads, connection and lock are those of the process this one was forked from
+        with self._lifecycle:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._engine.stop(grace_s)
+            self._engine.close()
+            self._outbox.close()
+            self._bus.close()
+            self._store.close()
+            lifetimes.unregister(self)
+
+    def _retain(self) -> None:
+        """Purge what `retain_runs` does not keep, at most once a minute."""
+        if self.retain_runs is None or time.monotonic() < self._next_retention:
+            return
+        self._next_retention = time.monotonic() + _RETENTION_INTERVAL_S
+        before = datetime.now(UTC) - self.retain_runs
+        while self._store.purge_runs(before, _PURGE_LIMIT) == _PURGE_LIMIT:
+            continue
+
+
+def open(  # noqa: A001 - the public name
+    path: str | os.PathLike[str], **options: Unpack[OptionsDict]
+) -> Durably:
+    """Open a file and start its worker; opened again in the same process, the same object is given.
+
+    Options that are given again hold from now on. See `Configured` for what there is.
+
+    Raises:
+        StoreLockedError: If another process has the file; the message names it.
+        StoreCorruptError: If it is not a database, damaged, or of a newer version.
+        StoreError: If it cannot be opened for another reason.
+        ValidationError: If the path or an option cannot be meant.
+
+    """
+    target = _checked_target(path)
+    with lifetimes.one_at_a_time():
+        found: Durably | None = lifetimes.find(target) if isinstance(target, Path) else None
+        if found is None:
+            return Durably(target, **options).init()
+        found.set_options(dict(options))
+        found.start()
+        return found
+
+
+def _definition(one: Callable[..., Any] | Definition | Job) -> Definition:
+    if isinstance(one, Job):
+        return one.definition
+    return one if isinstance(one, Definition) else job(one)
+
+
+def _checked_target(store: object) -> Path | str | duckdb.DuckDBPyConnection:
+    if isinstance(store, duckdb.DuckDBPyConnection) or store == ":memory:":
+        return store  # type: ignore[return-value] # the one string is checked
+    return _checked_path(store)
+
+
+def _checked_path(path: object) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValidationError(
+            f'A store is a path, ":memory:" or an open DuckDB connection, not {type(path).__name__}.'
+        )
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise ValidationError(f"{text!r} is no path of a file; give one such as 'jobs.duckdb'.")
+    resolved = Path(text).expanduser().resolve()
+    if resolved.is_dir():
+        raise ValidationError(f"{resolved} is a directory; give the path of a file, such as {resolved / 'jobs.duckdb'}.")
+    return resolved
+
+
+def _checked_id(run_id: object) -> str:
+    if not isinstance(run_id, str):
+        raise ValidationError(f"A run is named by its id, a string, not by {type(run_id).__name__}.")
+    return run_id

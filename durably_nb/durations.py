@@ -1,0 +1,47 @@
+"""Spans of time as people write them: ``"30d"``, ``"24h"``, ``"60m"``, or a timedelta."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from durably_nb.errors import ValidationError
+
+_UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
+_WRITTEN: Final = re.compile(r"(\d{1,6})([dhm])")
+
+
+def parse_span(value: object, what: str) -> timedelta:
+    """Give a span of time that is not negative.
+
+    Raises:
+        ValidationError: If it is none; the message says how to write one.
+
+    """
+    if isinstance(value, timedelta):
+        if value < timedelta(0):
+            raise ValidationError(f"{what} is a span of time from zero up, not {value}.")
+        return value
+    match = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValidationError(f'{what} is a span such as "30d", "24h" or "60m", or a timedelta, not {value!r}.')
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def parse_moment(value: object, what: str) -> datetime:
+    """Give an aware time: the one that is given, or a span before now.
+
+    Raises:
+        ValidationError: If it is neither, or a time without a zone.
+
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValidationError(f"{what} is a time without a zone ({value}). Say which: value.astimezone(), or tzinfo=UTC.")
+        return value
+    span = parse_span(value, what)
+    try:
+        return datetime.now(UTC) - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)

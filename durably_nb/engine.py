@@ -1,0 +1,221 @@
+"""The engine: claims runs whose job is defined here and now, and executes them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from durably_nb.errors import DurablyError
+from durably_nb.events import WorkerErrorEvent
+from durably_nb.execution import Execution
+from durably_nb.ids import new_id
+from durably_nb.lease import LeaseKeeper
+from durably_nb.names import storable_text
+from durably_nb.worker import Bell, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from durably_nb.codecs import Codec
+    from durably_nb.definitions import Definition
+    from durably_nb.errors import UnwindReason
+    from durably_nb.models import Lease
+    from durably_nb.outbox import Outbox
+    from durably_nb.store import Claim, Receipt, Store
+
+_logger: Final = logging.getLogger("durably_nb")
+
+STOP_GRACE_S: Final = 5.0
+"""What runs in flight are given by `stop` before they are asked to stop."""
+
+_ABORT_GRACE_S: Final = 1.0
+"""What they are given after that."""
+
+
+class Settings(Protocol):
+    """The options that the engine looks at, each time anew: they may be changed while it runs."""
+
+    polling_interval_ms: int
+    max_concurrent_runs: int
+    lease_ms: int
+    lease_renew_interval_ms: int
+    preserve_steps: bool
+    checkpoint: str
+    capture_output: bool
+
+
+class Engine:
+    """The worker threads, the lease keeper, and the executions under way."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        outbox: Outbox,
+        codec: Codec,
+        jobs: Mapping[str, Definition],
+        *,
+        idle: Callable[[], None],
+    ) -> None:
+        """Take the parts; `idle` is called by a worker that found nothing to do. No thread is started yet."""
+        self._settings = settings
+        self._store = store
+        self._outbox = outbox
+        self._codec = codec
+        self._jobs = jobs
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
+        self._bell = Bell()
+        self._keeper = LeaseKeeper(self._renew, lambda: settings.lease_renew_interval_ms / 1000, self._renewal_failed)
+        self._lock = threading.Lock()
+        self._workers: list[Worker] = []
+        self._executions: dict[str, Execution] = {}
+        self._withheld: set[str] = set()
+        self._idle = idle
+        store.on_failure(lambda error: self.report(str(error), "commit", None))
+
+    # --- workers ---
+
+    @property
+    def is_running(self) -> bool:
+        """Whether worker threads are started."""
+        return bool(self._workers)
+
+    def start(self) -> None:
+        """Start the workers, or bring their number to `max_concurrent_runs`."""
+        with self._lock:
+            for number in range(len(self._workers) + 1, self._settings.max_concurrent_runs + 1):
+                worker = Worker(
+                    self._turn,
+                    bell=self._bell,
+                    interval_s=self._settings.polling_interval_ms / 1000,
+                    failed=lambda error: self.report(repr(error), "turn", None),
+                    name=f"durably-worker-{number}",
+                )
+                worker.start()
+                self._workers.append(worker)
+            surplus = self._workers[self._settings.max_concurrent_runs :]
+            del self._workers[self._settings.max_concurrent_runs :]
+        for worker in surplus:
+            worker.stop()
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
+        """Take no new run, wait for those in flight, then ask them to stop; False if one still stands."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.stop()
+        if _joined(workers, grace_s):
+            return True
+        for execution in list(self._executions.values()):
+            execution.signal.abort("stopping")
+        return _joined(workers, _ABORT_GRACE_S)
+
+    def close(self) -> None:
+        """End the lease keeper; the workers are stopped before."""
+        for execution in list(self._executions.values()):
+            execution.signal.abort("stopping")
+        self._keeper.close()
+
+    def wake(self) -> None:
+        """Have a worker look for work now."""
+        self._bell.ring()
+
+    # --- turns ---
+
+    def process_one(self) -> bool:
+        """Execute one run on this thread; False if there was none to execute."""
+        for receipt in self._store.expire_leases():
+            self._tell_expired(receipt)
+        claim = self._store.claim_run(
+            list(self._jobs), self._owner, self._settings.lease_ms, {*self._executions, *self._withheld}
+        )
+        if claim is None:
+            return False
+        self._bell.ring()  # there may be more; let another worker look while this one executes
+        self._execute(claim)
+        return True
+
+    def withhold(self, run_ids: Iterable[str]) -> None:
+        """Keep new runs from being claimed before their run:trigger was told."""
+        self._withheld.update(run_ids)
+
+    def offer(self, run_ids: Iterable[str]) -> None:
+        """Let withheld runs be claimed."""
+        self._withheld.difference_update(run_ids)
+        self.wake()
+
+    # --- executions ---
+
+    def is_executing(self, run_id: str) -> bool:
+        """Whether the function of a run stands in this process."""
+        return run_id in self._executions
+
+    def abort(self, run_id: str, reason: UnwindReason) -> None:
+        """Ask the function of a run to stop, if it stands here."""
+        execution = self._executions.get(run_id)
+        if execution is not None:
+            execution.signal.abort(reason)
+
+    def report(self, error: str, context: str, run_id: str | None) -> None:
+        """Say that something inside the worker went wrong: worker:error."""
+        draft = partial(WorkerErrorEvent, error=storable_text(error), context=context, run_id=run_id)
+        try:
+            if run_id is None:
+                self._outbox.tell_later(self._store.append_foreign(draft, None))
+            else:
+                line = self._outbox.line(run_id)
+                line.tell_when_ready(line.post(lambda: self._store.append_foreign(draft, run_id)))
+        except DurablyError as unsaid:
+            # The store is closed, or the run deleted: the only place left to say it.
+            _logger.warning("%s: %s (not stored: %s)", context, error, unsaid)
+
+    def _turn(self) -> bool:
+        found = self.process_one()
+        if not found:
+            self._idle()
+        return found
+
+    def _execute(self, claim: Claim) -> None:
+        run_id = claim.run.run_id
+        self._executions[run_id] = execution = Execution(
+            claim,
+            self._jobs[claim.run.job_name],
+            store=self._store,
+            outbox=self._outbox,
+            codec=self._codec,
+            keeper=self._keeper,
+            pipelined=self._settings.checkpoint == "pipelined",
+            capture_output=self._settings.capture_output,
+            failed=self.report,
+        )
+        try:
+            execution.run()
+            if execution.has_completed and not self._settings.preserve_steps:
+                self._store.drop_step_outputs(run_id)
+        finally:
+            del self._executions[run_id]
+            self._bell.ring()  # it may have been resumed while it still stood
+
+    def _tell_expired(self, receipt: Receipt) -> None:
+        event: Any = receipt.event
+        line = self._outbox.line(event.run_id)
+        line.post(lambda: receipt)
+        line.tell_when_ready(receipt)
+
+    def _renew(self, lease: Lease) -> None:
+        line = self._outbox.line(lease.run_id)
+        # Told on the outbox's thread: a slow listener must not keep the next lease waiting.
+        line.tell_when_ready(line.post(lambda: self._store.renew_lease(lease, self._settings.lease_ms)))
+
+    def _renewal_failed(self, error: Exception, run_id: str) -> None:
+        self.report(str(error), "lease-renewal", run_id)
+
+
+def _joined(workers: list[Worker], grace_s: float) -> bool:
+    deadline = time.monotonic() + grace_s
+    return all([worker.join(max(0.0, deadline - time.monotonic())) for worker in workers])

@@ -1,0 +1,270 @@
+"""History: events, runs, steps and logs as DataFrames, and SQL over them beside the user's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+from durably_nb.bus import select_types
+from durably_nb.database import catalog_of, explained, identifier, literal
+from durably_nb.durations import parse_moment
+from durably_nb.errors import SerializationError, ValidationError
+from durably_nb.events import EVENT_CLASSES, wire_names
+from durably_nb.names import checked_labels
+from durably_nb.rows import encode_json
+from durably_nb.schema import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import duckdb
+    import pandas as pd
+
+    from durably_nb.codecs import Codec
+    from durably_nb.store import Store
+
+# Columns in their order, each with its dtype: `text` is pandas' own for strings.
+_EVENTS: Final = {
+    "sequence": "int64",
+    "timestamp": "datetime64[us, UTC]",
+    "type": "category",
+    "run_id": "text",
+    "job_name": "category",
+    "step_name": "text",
+    "step_index": "Int64",
+    "duration": "timedelta64[us]",
+    "error": "text",
+    "level": "category",
+    "message": "text",
+    "labels": "object",
+    "data": "object",
+}
+_RUNS: Final = {
+    "run_id": "text",
+    "job_name": "category",
+    "status": "category",
+    "labels": "object",
+    "input": "object",
+    "output": "object",
+    "error": "text",
+    "failed_step_name": "text",
+    "progress_current": "float64",
+    "progress_total": "float64",
+    "progress_message": "text",
+    "step_count": "int64",
+    "lease_owner": "text",
+    "lease_generation": "int64",
+    "idempotency_key": "text",
+    "concurrency_key": "text",
+    "created_at": "datetime64[us, UTC]",
+    "started_at": "datetime64[us, UTC]",
+    "completed_at": "datetime64[us, UTC]",
+    "duration": "timedelta64[us]",
+}
+_STEPS: Final = {
+    "run_id": "text",
+    "job_name": "category",
+    "step_name": "text",
+    "step_index": "int64",
+    "status": "category",
+    "started_at": "datetime64[us, UTC]",
+    "completed_at": "datetime64[us, UTC]",
+    "duration": "timedelta64[us]",
+    "error": "text",
+    "output_type": "category",
+    "output_bytes": "Int64",
+    "lease_generation": "int64",
+}
+_LOGS: Final = {
+    "sequence": "int64",
+    "timestamp": "datetime64[us, UTC]",
+    "run_id": "text",
+    "job_name": "category",
+    "step_name": "text",
+    "level": "category",
+    "message": "text",
+    "data": "object",
+}
+_ELSEWHERE: Final = frozenset(_EVENTS) - {"data"}
+"""Fields of events that have a column of their own; `data` has the others."""
+
+_RUN_LABELS: Final = "run_id in (select run_id from run_state where json_contains(labels, ?::json))"
+
+
+class History:
+    """Answers questions about what happened, from the store alone."""
+
+    def __init__(self, store: Store, codec: Codec) -> None:
+        """Take the store and what decodes its values."""
+        self._store = store
+        self._codec = codec
+
+    def events(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - _Where checks them
+        """Give events in sequence order."""
+        where = _Where("timestamp", filters, {"type", "run_id", "job_name", "step_name", "level"}, "json_contains(labels, ?::json)")
+        found = self._frame(
+            f"select found.*, run_state.state -> 'input' as input from (select * from events {where}) as found "  # noqa: S608 - see _Where
+            "left join run_state using (run_id) order by sequence",
+            where,
+        )
+        data = [self._event_data(*row) for row in zip(found["type"], found["data"], found["input"], strict=True)]
+        found["labels"] = _column([_loaded(text) for text in found["labels"]])
+        found["data"] = _column(data)
+        return _typed(found, _EVENTS)
+
+    def runs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - as above
+        """Give runs, newest first."""
+        where = _Where("created_at", filters, {"run_id", "job_name", "status"}, "json_contains(labels, ?::json)")
+        found = self._frame(f"select * from runs {where} order by created_sequence desc", where)  # noqa: S608 - as above
+        found["labels"] = _column([_loaded(text) for text in found["labels"]])
+        for name in ("input", "output"):
+            found[name] = _column([self._value(_loaded(text)) for text in found[name]])
+        return _typed(found, _RUNS)
+
+    def steps(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - as above
+        """Give executions of steps, in the order in which they began."""
+        where = _Where("started_at", filters, {"run_id", "job_name", "step_name", "status"}, _RUN_LABELS)
+        found = self._frame(f"select * from steps {where} order by sequence", where)  # noqa: S608 - as above
+        return _typed(found, _STEPS)
+
+    def logs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - as above
+        """Give lines of the logs, in sequence order."""
+        where = _Where("timestamp", filters, {"run_id", "job_name", "step_name", "level"}, _RUN_LABELS)
+        found = self._frame(f"select * from logs {where} order by sequence", where)  # noqa: S608 - as above
+        found["data"] = _column([self._value(_loaded(text)) for text in found["data"]])
+        return _typed(found, _LOGS)
+
+    def _frame(self, query: str, where: _Where) -> pd.DataFrame:
+        cursor = self._store.reading_cursor()
+        with explained("The database"):
+            frame = cursor.execute(query + where.limit, where.values).df()
+        return frame
+
+    def _event_data(self, kind: str, text: str, run_input: str | None) -> dict[str, Any]:
+        raw = json.loads(text)
+        if kind == "run:leased":
+            raw["input"] = _loaded(run_input)
+        names = wire_names(EVENT_CLASSES[kind])
+        return {name: self._value(raw[key]) for name, key in names if key in raw and name not in _ELSEWHERE}
+
+    def _value(self, stored: Any) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give a value as it was; what lies in files beside the store stays described."""
+        try:
+            return stored if self._codec.artifact_names(stored) else self._codec.decode(stored)
+        except SerializationError:  # its class is not defined in this kernel: the description is still an answer
+            return stored
+
+
+def sql_cursor(store: Store, query: str) -> duckdb.DuckDBPyConnection:
+    """Give a connection that sees ``events``, ``runs``, ``steps``, ``logs`` and the user's own tables.
+
+    Raises:
+        ValidationError: If the query is no text.
+
+    """
+    if not isinstance(query, str) or not query.strip():
+        raise ValidationError("d.sql takes a query as text, such as d.sql('from events').")
+    store.flush()
+    # One for each relation: a relation that is half read blocks its connection.
+    cursor = store.cursor().cursor()
+    catalog, _ = catalog_of(cursor)
+    path = f"{identifier(catalog)}.main,{identifier(catalog)}.{NAME}"
+    cursor.execute(f"set search_path = {literal(path)}")
+    cursor.execute("set TimeZone = 'UTC'")
+    cursor.execute("set python_scan_all_frames = true")
+    return cursor
+
+
+class _Where:
+    """The conditions of a query: fixed pieces of SQL, and the values for their places."""
+
+    def __init__(self, moment: str, filters: Mapping[str, Any], columns: set[str], labels: str) -> None:
+        self._moment = moment
+        self._columns = columns
+        self._labels = labels
+        self._conditions: list[str] = []
+        self._limit: int | None = None
+        self.values: list[object] = []
+        for name, value in filters.items():
+            if value is not None:
+                self._add(name, value)
+        if self._limit is not None:
+            self.values.append(self._limit)
+
+    def __str__(self) -> str:
+        return f"where {' and '.join(self._conditions)}" if self._conditions else ""
+
+    @property
+    def limit(self) -> str:
+        return "" if self._limit is None else " limit ?"
+
+    def _add(self, name: str, value: object) -> None:
+        if name == "limit":
+            self._limit = checked_count(value, "limit")
+        elif name == "labels":
+            self._put(self._labels, encode_json(checked_labels(value)))
+        elif name in {"since", "until"}:
+            self._put(f"{self._moment} {'>=' if name == 'since' else '<'} ?::timestamptz", _utc(value, name))
+        elif name == "type" and name in self._columns:
+            self._put("type in (select unnest(?::varchar[]))", list(select_types(value)))  # type: ignore[arg-type] # checked there
+        elif name in self._columns:
+            self._put(f"{name} in (select unnest(?::varchar[]))", one_or_many(value, name))
+        else:
+            known = ", ".join([*sorted(self._columns), "labels", "since", "until", "limit"])
+            raise ValidationError(f"There is no filter {name!r} here; the filters are {known}.")
+
+    def _put(self, condition: str, value: object) -> None:
+        self._conditions.append(condition)
+        self.values.append(value)
+
+
+def one_or_many(value: object, what: str) -> list[str]:
+    """Give a list of names: of one, or of many.
+
+    Raises:
+        ValidationError: If it is neither.
+
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Iterable):
+        raise ValidationError(f"{what} is a string or a list of strings, not {value!r}.")
+    listed = list(names)
+    for name in listed:
+        if not isinstance(name, str):
+            raise ValidationError(f"{what} is a string or a list of strings; {name!r} is none.")
+    return listed
+
+
+def checked_count(value: object, what: str) -> int:
+    """Give a whole number from 0 up.
+
+    Raises:
+        ValidationError: If it is none.
+
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValidationError(f"{what} is a whole number from 0 up, not {value!r}.")
+    return value
+
+
+def _utc(value: object, what: str) -> str:
+    return parse_moment(value, what).astimezone(UTC).isoformat()
+
+
+def _loaded(text: object) -> Any:  # noqa: ANN401 - whatever the JSON says
+    return json.loads(text) if isinstance(text, str) else None
+
+
+def _column(values: list[Any]) -> pd.Series[Any]:
+    import pandas as pd  # at first use: it takes half a second to load
+
+    return pd.Series(values, dtype=object)
+
+
+def _typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    import pandas as pd  # as above
+
+    text = pd.Series([""]).dtype  # `object` in pandas 2, `str` in pandas 3
+    return frame[list(columns)].astype({name: text if kind == "text" else kind for name, kind in columns.items()})

@@ -1,0 +1,203 @@
+"""`Job`: a definition bound to a store, ready to be triggered; and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durably_nb.definitions import Options, Trigger, options_from
+from durably_nb.errors import NotFoundError, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from durably_nb.definitions import Definition
+    from durably_nb.runs import Run
+
+_SHOWN_ERRORS = 5
+
+
+class Dispatcher(Protocol):
+    """What creates runs and finds them."""
+
+    def create(self, definition: Definition, inputs: list[tuple[dict[str, Any], Options]]) -> list[Run]:
+        """Create a run for each validated input, all or none."""
+
+    def wait_until_ended(self, run: Run, timeout: float | None) -> Run:
+        """Wait for a run, and raise as `Run.result` does."""
+
+    def get_run(self, run_id: str) -> Run | None:
+        """Give a run."""
+
+    def get_runs(self, **filters: Any) -> list[Run]:  # noqa: ANN401 - the filters of Durably.get_runs
+        """Give the runs that match."""
+
+
+class Job:
+    """A job that can be triggered.
+
+    Attributes:
+        name: Its name.
+        fn: The plain function, for tests.
+
+    """
+
+    def __init__(self, dispatcher: Dispatcher, definition: Definition, options: Options | None = None) -> None:
+        """Bind a definition."""
+        self._dispatcher = dispatcher
+        self.definition = definition
+        self._options = options or Options()
+
+    @property
+    def name(self) -> str:
+        """The name that runs of it are stored under."""
+        return self.definition.name
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The plain function."""
+        return self.definition.fn
+
+    def __repr__(self) -> str:
+        """Show the job as its function is written."""
+        return f"<Job {self.name}{self.definition.signature}>"
+
+    def options(self, **options: Any) -> Job:  # noqa: ANN401 - each is checked by name
+        """Give the same job with options: see `Options` for what there is.
+
+        Raises:
+            ValidationError: If an option is unknown, or its value cannot be meant.
+
+        """
+        return Job(self._dispatcher, self.definition, options_from(options, self._options))
+
+    def trigger(self, *args: Any, **kwargs: Any) -> Run:  # noqa: ANN401 - checked by the job's own hints
+        """Create a run with this input, as you would call the function without `step`; returns at once.
+
+        Raises:
+            ValidationError: If the input does not fit the function; nothing is stored.
+            ConflictError: If a run of the same concurrency key is pending already.
+            SerializationError: If a value of the input cannot be stored exactly.
+
+        """
+        return self._dispatcher.create(self.definition, [(self.definition.signature.bind(args, kwargs), self._options)])[0]
+
+    def trigger_and_wait(self, *args: Any, **kwargs: Any) -> Run:  # noqa: ANN401 - as in trigger
+        """Create a run and wait for it; raises as `trigger` and `Run.result` do."""
+        return self._dispatcher.wait_until_ended(self.trigger(*args, **kwargs), self._options.timeout)
+
+    def batch_trigger(self, inputs: Iterable[Mapping[str, Any] | Trigger] | pd.DataFrame) -> list[Run]:
+        """Create a run for each input, in one commit: all, or none if one of them is wrong.
+
+        Args:
+            inputs: Mappings by parameter name, `Trigger` objects, or a DataFrame whose columns are
+                parameters, one run a row.
+
+        Raises:
+            ValidationError: If an input does not fit; the message says which.
+            ConflictError: As in `trigger`.
+
+        """
+        problems: list[str] = []
+        bound: list[tuple[dict[str, Any], Options]] = []
+        for number, item in enumerate(_each(inputs)):
+            try:
+                bound.append(self._bound(item))
+            except ValidationError as error:
+                problems.append(f"Input {number}: {error}")
+        if problems:
+            more = f" (and {len(problems) - _SHOWN_ERRORS} more)" if len(problems) > _SHOWN_ERRORS else ""
+            raise ValidationError("Nothing was triggered. " + " ".join(problems[:_SHOWN_ERRORS]) + more)
+        return self._dispatcher.create(self.definition, bound)
+
+    def get_run(self, run_id: str) -> Run | None:
+        """Give a run of this job; None if there is none of that id."""
+        run = self._dispatcher.get_run(run_id)
+        return run if run is not None and run.job_name == self.name else None
+
+    def get_runs(self, **filters: Any) -> list[Run]:  # noqa: ANN401 - the filters of Durably.get_runs
+        """Give the runs of this job, newest first; filters as in `Durably.get_runs`."""
+        if "job_name" in filters:
+            raise ValidationError(f"The runs of a job have its name: d.get_runs(job_name=…) gives others than {self.name!r}.")
+        return self._dispatcher.get_runs(job_name=self.name, **filters)
+
+    def _bound(self, item: object) -> tuple[dict[str, Any], Options]:
+        options = self._options
+        if isinstance(item, Trigger):
+            options = options_from(item.given, options)
+            item = item.input
+        if not isinstance(item, Mapping):
+            raise ValidationError(f"an input is a mapping by parameter name or a Trigger, not {type(item).__name__}.")
+        if not all(isinstance(key, str) for key in item):
+            raise ValidationError(f"an input's names are strings, not {[key for key in item if not isinstance(key, str)][0]!r}.")
+        return self.definition.signature.bind((), dict(item)), options
+
+
+class Jobs:
+    """The jobs of a store: ``d.jobs.import_flights`` or ``d.jobs["import_flights"]``."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        """Begin without jobs."""
+        self._dispatcher = dispatcher
+        self.definitions: dict[str, Definition] = {}
+
+    def add(self, definition: Definition) -> Job:
+        """Bind a definition; one of the same name is replaced, runs in flight keep theirs."""
+        self.definitions[definition.name] = definition
+        return Job(self._dispatcher, definition)
+
+    def get(self, name: str) -> Job | None:
+        """Give the job of a name; None if there is none."""
+        definition = self.definitions.get(name)
+        return None if definition is None else Job(self._dispatcher, definition)
+
+    def __getitem__(self, name: str) -> Job:
+        """Give the job of a name. Raises NotFoundError."""
+        job = self.get(name)
+        if job is None:
+            raise NotFoundError(self._missing(name))
+        return job
+
+    def __getattr__(self, name: str) -> Job:
+        """Give the job of a name, as an attribute."""
+        job = None if name.startswith("_") else self.get(name)
+        if job is None:
+            raise AttributeError(self._missing(name))
+        return job
+
+    def __iter__(self) -> Iterator[str]:
+        """Go over the names."""
+        return iter(list(self.definitions))
+
+    def __len__(self) -> int:
+        """Give the number of jobs."""
+        return len(self.definitions)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a job of that name."""
+        return name in self.definitions
+
+    def __dir__(self) -> list[str]:
+        """Complete the names of jobs."""
+        return [*super().__dir__(), *(name for name in self.definitions if name.isidentifier())]
+
+    def __repr__(self) -> str:
+        """Show each job as its function is written."""
+        return f"<Jobs {', '.join(f'{name}{one.signature}' for name, one in self.definitions.items()) or '(none)'}>"
+
+    def _missing(self, name: str) -> str:
+        defined = ", ".join(self.definitions) or "none"
+        return f"There is no job {name!r} here; defined are: {defined}. Run the cell that defines it."
+
+
+def _each(inputs: object) -> Iterable[Any]:
+    records = getattr(inputs, "to_dict", None)
+    if records is not None and hasattr(inputs, "columns"):  # a DataFrame, told without importing pandas
+        return records("records")
+    if isinstance(inputs, (Mapping, str)) or not isinstance(inputs, Iterable):
+        raise ValidationError(
+            f"batch_trigger takes a list of inputs or a DataFrame, not {type(inputs).__name__}; trigger takes one input."
+        )
+    return inputs

@@ -1,0 +1,62 @@
+"""What is open in this process: found again by its path, and closed when the interpreter exits."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Closable(Protocol):
+    """Something that is to be closed at exit."""
+
+    def close_at_exit(self) -> None:
+        """Close in little time; the interpreter waits for it."""
+
+
+_opening = threading.RLock()
+_lock = threading.Lock()
+_open: dict[Closable, Path | None] = {}
+
+
+def register(opened: Closable, path: Path | None) -> None:
+    """Keep something until it is closed."""
+    with _lock:
+        _open[opened] = path
+
+
+def unregister(closed: Closable) -> None:
+    """Let go of something that was closed."""
+    with _lock:
+        _open.pop(closed, None)
+
+
+def find(path: Path) -> Any:  # noqa: ANN401 - whatever was registered
+    """Give what is open on a path; None if nothing is."""
+    with _lock:
+        return next((opened for opened, its_path in _open.items() if its_path == path), None)
+
+
+def one_at_a_time() -> threading.RLock:
+    """Give the lock under which a file is looked up and opened."""
+    return _opening
+
+
+def _close_all() -> None:
+    for opened in list(_open):
+        opened.close_at_exit()
+
+
+def _forget_in_child() -> None:
+    # What was open belongs to the parent: its threads are not here, and its lock may be held for ever.
+    global _lock, _opening  # noqa: PLW0603 - fresh locks for the child
+    _lock, _opening = threading.Lock(), threading.RLock()
+    _open.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_in_child)

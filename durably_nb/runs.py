@@ -1,0 +1,357 @@
+"""`Run`: the handle a user holds. It follows its run live, and sends commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import traitlets
+
+from durably_nb.definitions import checked_timeout
+from durably_nb.errors import CancelledError, ConflictError, RunFailedError
+from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
+from durably_nb.waiting import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from datetime import datetime
+
+    import pandas as pd
+
+    from durably_nb.events import DurablyEvent
+    from durably_nb.models import Disposition, JSONValue, RunRecord
+
+_LOOK_S: Final = 0.5
+"""How often somebody who waits without a limit looks whether a worker is still there."""
+
+
+class Host(Protocol):
+    """What carries out the commands of a handle."""
+
+    def run_record(self, run_id: str) -> RunRecord:
+        """Give the state of a run as it is on disk."""
+
+    def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give the value that was stored."""
+
+    def is_attended(self, run_id: str) -> bool:
+        """Whether somebody executes the run, or will."""
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run."""
+
+    def resume(self, run_id: str) -> Run:
+        """Make a failed or cancelled run pending again."""
+
+    def retrigger(self, run_id: str) -> Run:
+        """Create a fresh run with the same input."""
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run that ended."""
+
+    def events(self, *, run_id: str) -> pd.DataFrame:
+        """Give its events."""
+
+    def steps(self, *, run_id: str) -> pd.DataFrame:
+        """Give its steps."""
+
+    def logs(self, *, run_id: str) -> pd.DataFrame:
+        """Give its log."""
+
+    def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give what a completed step returned."""
+
+
+class Run(traitlets.HasTraits):
+    """A run of a job. Its traits follow the run while it executes; observe them, or link them to widgets.
+
+    Attributes:
+        id: ULID of the run.
+        job_name: Name of its job.
+        status: ``"pending"``, ``"leased"``, ``"completed"``, ``"failed"`` or ``"cancelled"``.
+        progress: The latest `ProgressData`, or None.
+        current_step: Name of the step that executes, or None.
+        output: What the job function returned; None before that.
+        error: ``"ValueError: no such month"``, or None.
+        disposition: How the trigger that gave this handle was answered: ``"created"``,
+            ``"idempotent"`` or ``"coalesced"``.
+
+    """
+
+    id = traitlets.Unicode(read_only=True)
+    job_name = traitlets.Unicode(read_only=True)
+    status = traitlets.Unicode(read_only=True)
+    progress = traitlets.Instance(ProgressData, allow_none=True, read_only=True)
+    current_step = traitlets.Unicode(allow_none=True, default_value=None, read_only=True)
+    output = traitlets.Any(allow_none=True, read_only=True)
+    error = traitlets.Unicode(allow_none=True, default_value=None, read_only=True)
+
+    def __init__(self, host: Host, record: RunRecord, disposition: Disposition = "created") -> None:
+        """Take the state so far; the host brings what follows."""
+        super().__init__()
+        self._host = host
+        self._record = record
+        self._ended = False
+        self._changed = Wakeup()
+        self.disposition = disposition
+        self.set_trait("id", record.run_id)
+        self.set_trait("job_name", record.job_name)
+        self.refresh(record)
+
+    def __repr__(self) -> str:
+        """Show what it is and where it stands, in a line."""
+        about = [self.status]
+        if self.progress is not None and self.is_active:
+            total = "" if self.progress.total is None else f"/{self.progress.total}"
+            about.append(f"{self.progress.current}{total}")
+        if self.current_step is not None:
+            about.append(f"in step {self.current_step!r}")
+        if self.error is not None:
+            about.append(self.error.partition("\n")[0])
+        return f"<Run {self.id} of {self.job_name}: {', '.join(about)}>"
+
+    # --- what is known of it ---
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The input, by parameter name, as it was validated."""
+        return self._host.decode(self._record.input, "input")  # type: ignore[no-any-return]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels it was triggered with."""
+        return dict(self._record.labels)
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was triggered."""
+        return self._record.created_at
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When a worker first claimed it."""
+        return self._now().started_at
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it ended."""
+        return self._now().completed_at
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has ended."""
+        return self.status in TERMINAL
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is pending or executing."""
+        return self.status in ACTIVE
+
+    # --- waiting ---
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Return when the run has ended, however it ended. Ctrl-C stops the waiting, not the run.
+
+        Raises:
+            TimeoutError: If it has not ended after `timeout` seconds.
+            ConflictError: If no worker runs and no timeout is given: it would wait for ever.
+
+        """
+        checked_timeout(timeout)
+        if timeout is None:
+            while not self._changed.wait_for(self._has_ended, 0):
+                self._refuse_unattended()
+                self._changed.wait_for(self._has_ended, _LOOK_S)
+        elif not self._changed.wait_for(self._has_ended, timeout):
+            raise TimeoutError(
+                f"Run {self.id} of {self.job_name} is {self.status} after {timeout} seconds of waiting. It was not "
+                "stopped: wait again, or cancel it with run.cancel()."
+            )
+        return self
+
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - what the job function returned
+        """Wait for the run to end and give what the job function returned.
+
+        Raises:
+            RunFailedError: If it failed.
+            CancelledError: If it was cancelled.
+            TimeoutError: If it has not ended after `timeout` seconds.
+            ConflictError: If no worker runs and no timeout is given.
+
+        """
+        self.wait(timeout).raise_if_not_completed()
+        return self.output
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Await the run in a cell: the same as `result`, without blocking the kernel."""
+        return self._result_soon().__await__()
+
+    def raise_if_not_completed(self) -> None:
+        """Raise as `result` does if the run failed or was cancelled.
+
+        Raises:
+            RunFailedError: If it failed.
+            CancelledError: If it was cancelled.
+
+        """
+        if self.status == "failed":
+            record = self._now()
+            failure = record.failure or Failure(type="Error", message=self.error or "")
+            raise RunFailedError(
+                self.id,
+                type=failure.type,
+                message=failure.message,
+                traceback=failure.traceback,
+                failed_step_name=record.failed_step_name,
+            )
+        if self.status == "cancelled":
+            raise CancelledError(
+                f"Run {self.id} of {self.job_name} was cancelled. run.resume() goes on after its last completed step."
+            )
+
+    # --- commands ---
+
+    def cancel(self) -> None:
+        """Cancel the run: at once if it is pending; else its function is asked to stop.
+
+        Raises:
+            ConflictError: If it has ended.
+
+        """
+        self._host.cancel(self.id)
+
+    def resume(self) -> Run:
+        """Let a failed or cancelled run go on after its last completed step; gives this handle.
+
+        Raises:
+            ConflictError: If it is pending, executing or completed.
+
+        """
+        self._host.resume(self.id)
+        return self
+
+    def retrigger(self) -> Run:
+        """Create a fresh run with the same input, labels and concurrency key.
+
+        Raises:
+            ConflictError: If this one is pending or executing.
+
+        """
+        return self._host.retrigger(self.id)
+
+    def delete(self) -> None:
+        """Delete the run, its events and its files.
+
+        Raises:
+            ConflictError: If it is pending or executing.
+
+        """
+        self._host.delete_run(self.id)
+
+    # --- history ---
+
+    def events(self) -> pd.DataFrame:
+        """Give its events as a DataFrame."""
+        return self._host.events(run_id=self.id)
+
+    def steps(self) -> pd.DataFrame:
+        """Give its steps as a DataFrame, a row for each execution of one."""
+        return self._host.steps(run_id=self.id)
+
+    def logs(self) -> pd.DataFrame:
+        """Give its log as a DataFrame."""
+        return self._host.logs(run_id=self.id)
+
+    def step_output(self, step_name: str) -> Any:  # noqa: ANN401 - what the step returned
+        """Give what a completed step returned.
+
+        Raises:
+            NotFoundError: If no step of that name is completed.
+
+        """
+        return self._host.step_output(self.id, step_name)
+
+    # --- following ---
+
+    def observe(self, handler: Callable[..., Any], names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002, ANN401 - the signature of HasTraits
+        """Call `handler` when a trait changes, on the thread that executes the run."""
+        if not self.trait_has_value("output"):
+            self.set_trait("output", self.output)  # decoded only where it was asked for; now it is
+        super().observe(handler, names, type)
+
+    def on_event(self, event: DurablyEvent) -> None:
+        """Follow an event of the run; called by the host, in sequence order."""
+        change = _CHANGES.get(event.type)
+        if change is not None and event.sequence > self._record.last_sequence:
+            change(self, event)
+
+    def refresh(self, record: RunRecord) -> None:
+        """Take the run's present state."""
+        self._record = record
+        self._ended = False
+        try:
+            self.set_trait("status", record.status)
+            self.set_trait("error", None if record.failure is None else str(record.failure))
+            if record.progress is not None:
+                self.set_trait("progress", record.progress)
+            if record.status != "leased":
+                self.set_trait("current_step", None)
+            if self.trait_has_value("output"):
+                self.set_trait("output", self._decoded_output())
+        finally:  # an observer may raise; whoever waits must not wait for ever
+            self._ended = record.status in TERMINAL
+            self._changed.notify()
+
+    @traitlets.default("output")
+    def _decoded_output(self) -> Any:  # noqa: ANN401 - what the job function returned
+        if self._record.status != "completed":
+            return None
+        return self._host.decode(self._record.output, f"the output of run {self._record.run_id}")
+
+    def _on_leased(self, _: DurablyEvent) -> None:
+        self.set_trait("status", "leased")
+
+    def _on_progress(self, event: Any) -> None:  # noqa: ANN401 - the event of this name
+        self.set_trait("progress", event.progress)
+
+    def _on_step_start(self, event: Any) -> None:  # noqa: ANN401 - the event of this name
+        self.set_trait("current_step", event.step_name)
+
+    def _on_step_end(self, event: Any) -> None:  # noqa: ANN401 - the event of this name
+        if self.current_step == event.step_name:
+            self.set_trait("current_step", None)
+
+    def _on_end(self, _: DurablyEvent) -> None:
+        self.refresh(self._host.run_record(self.id))
+
+    def _has_ended(self) -> bool:
+        return self._ended
+
+    def _now(self) -> RunRecord:
+        if self._record.status not in TERMINAL:
+            self._record = self._host.run_record(self.id)
+        return self._record
+
+    def _refuse_unattended(self) -> None:
+        if not self._host.is_attended(self.id):
+            raise ConflictError(
+                f"Run {self.id} of {self.job_name} is {self.status} and no worker runs, so that waiting would never "
+                "end. Call d.start(), or d.process_until_idle(), or wait with a timeout."
+            )
+
+    async def _result_soon(self) -> Any:  # noqa: ANN401 - what the job function returned
+        await self._changed.until(self._has_ended, each_tick=self._refuse_unattended)
+        self.raise_if_not_completed()
+        return self.output
+
+
+_CHANGES: Final[dict[str, Callable[[Run, Any], None]]] = {
+    "run:leased": Run._on_leased,  # noqa: SLF001 - the table of this class
+    "run:progress": Run._on_progress,  # noqa: SLF001
+    "run:complete": Run._on_end,  # noqa: SLF001
+    "run:fail": Run._on_end,  # noqa: SLF001
+    "run:cancel": Run._on_end,  # noqa: SLF001
+    "step:start": Run._on_step_start,  # noqa: SLF001
+    "step:complete": Run._on_step_end,  # noqa: SLF001
+    "step:fail": Run._on_step_end,  # noqa: SLF001
+    "step:cancel": Run._on_step_end,  # noqa: SLF001
+}
