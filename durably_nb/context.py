@@ -161,7 +161,7 @@ class BaseContext:
             if name in self._names:
                 raise DuplicateStepError(
                     f"This run has a step {name!r} already. Give each step a name of its own, such as "
-                    f"f\"{name} {{i}}\" in a loop, so that its result can be found again."
+                    f'f"{name} {{i}}" in a loop, so that its result can be found again.'
                 )
             index = len(self._names)
             self._names.add(name)
@@ -171,7 +171,7 @@ class BaseContext:
             if self._rerun_changed:
                 stored = None
             else:
-                self.log.warn(
+                self.log.warning(
                     f"The code of step {name!r} has changed since its result was stored; the stored result is reused. "
                     'Use @d.job(on_code_change="rerun") to execute such steps again.'
                 )
@@ -216,9 +216,7 @@ class BaseContext:
     def _encoded(self, step: _Step, value: object) -> JSONValue:
         return self._codec.encode(value, run_id=self.run_id, where=f"the result of step {step.name!r}")
 
-    def _checkpoint(
-        self, step: _Step, output: JSONValue, within: duckdb.DuckDBPyConnection | None = None
-    ) -> Receipt:
+    def _checkpoint(self, step: _Step, output: JSONValue, within: duckdb.DuckDBPyConnection | None = None) -> Receipt:
         kind, size = self._codec.describe(output)
         extra: dict[str, JSONValue] = {"outputType": kind, "outputBytes": size}
         if step.code is not None:
@@ -298,9 +296,7 @@ class StepContext(BaseContext):
 class AsyncStepContext(BaseContext):
     """The first argument of an ``async def`` job function; steps may run side by side in tasks."""
 
-    async def run(
-        self, name: str, fn: Callable[P, Awaitable[R] | R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
+    async def run(self, name: str, fn: Callable[P, Awaitable[R] | R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call ``fn(*args, **kwargs)``, await it if it is awaitable, and keep the result: a checkpoint.
 
         Raises as `StepContext.run`.
@@ -349,7 +345,7 @@ class AsyncStepContext(BaseContext):
 
 async def _awaited(value: Awaitable[R] | R) -> R:
     if inspect.isawaitable(value):
-        return await value  # type: ignore[no-any-return]
+        return await value
     return value
 
 

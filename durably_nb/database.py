@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What this version writes, DuckDB 1.x can read: a notebook may be opened under either.
-_STORAGE: Final = {"storage_compatibility_version": "v1.0.0"}
+_STORAGE: Final[dict[str, str | bool | int | float | list[str]]] = {"storage_compatibility_version": "v1.0.0"}
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -64,12 +64,15 @@ class Atomic:
     """A transaction that is committed at the end of the block, or rolled back if it raises."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Take a connection that is in no transaction."""
         self._connection = connection
 
     def __enter__(self) -> duckdb.DuckDBPyConnection:
+        """Begin."""
         return self._connection.begin()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit, or roll back."""
         if kind is None:
             self._connection.commit()
             return

@@ -141,7 +141,7 @@ def options_from(given: Mapping[str, Any], base: Options | None = None) -> Optio
     return Options(**(before | dict(given)))
 
 
-def checked_timeout(timeout: float | None) -> None:
+def checked_timeout(timeout: object) -> None:
     """Refuse a timeout that is no number of seconds from 0 up.
 
     Raises:

@@ -93,7 +93,7 @@ class DuckDBStore:
                 database = open_database(self._target)
                 self._opened = _Opened(
                     database=database,
-                    ledger=Ledger(database, self._clock, lambda error: self._report(error)),
+                    ledger=Ledger(database, self._clock, self._report_failure),
                     reading=Reading(database.cursor),
                     cursors=Cursors(database.connection.cursor),
                 )
@@ -107,6 +107,9 @@ class DuckDBStore:
             opened.cursors.close()
             with explained("The database"):
                 opened.ledger.close()
+
+    def _report_failure(self, error: Exception) -> None:
+        self._report(error)
 
     def on_failure(self, report: Callable[[Exception], None]) -> None:
         """Call `report` after a commit failed and the state was read again."""

@@ -17,7 +17,7 @@ import duckdb
 from durably_nb import lifetimes
 from durably_nb.bus import EventBus
 from durably_nb.codecs import Codec
-from durably_nb.definitions import Definition, Options, checked_timeout, job
+from durably_nb.definitions import Definition, Options, job
 from durably_nb.duckdb_store import DuckDBStore
 from durably_nb.durations import parse_moment
 from durably_nb.engine import STOP_GRACE_S, Engine
@@ -80,9 +80,7 @@ class Durably(Configured):
         self._codec = Codec(allow_pickle=self.allow_pickle)
         self._history = History(self._store, self._codec)
         self._jobs = Jobs(self)
-        self._engine = Engine(
-            self, self._store, self._outbox, self._codec, self._jobs.definitions, idle=self._retain
-        )
+        self._engine = Engine(self, self._store, self._outbox, self._codec, self._jobs.definitions, idle=self._retain)
         self._handles: WeakGroups[Run] = WeakGroups()
         self._lifecycle = threading.RLock()
         self._next_retention = 0.0
@@ -164,7 +162,7 @@ class Durably(Configured):
     def job(self, fn: Callable[..., Any], /) -> Job: ...
     @overload
     def job(
-        self, *, name: str | None = None, on_code_change: OnCodeChange = "reuse"
+        self, fn: None = None, /, *, name: str | None = None, on_code_change: OnCodeChange = "reuse"
     ) -> Callable[[Callable[..., Any]], Job]: ...
     def job(
         self,
@@ -204,7 +202,7 @@ class Durably(Configured):
             ValidationError: If it has no such method.
 
         """
-        install = getattr(plugin, "install", None)
+        install: object = getattr(plugin, "install", None)
         if not callable(install):
             raise ValidationError(f"A plugin has a method install(durably); {plugin!r} has none.")
         install(self)
@@ -216,7 +214,7 @@ class Durably(Configured):
     def on(self, type: EventSelector, listener: Listener) -> Unsubscribe: ...
     @overload
     def on(self, type: EventSelector) -> Callable[[Listener], Listener]: ...
-    def on(  # the public name; so is `type`
+    def on(
         self,
         type: EventSelector,  # noqa: A002
         listener: Listener | None = None,
@@ -266,9 +264,10 @@ class Durably(Configured):
             values |= {"job_name": record.job_name, "labels": dict(record.labels)}
         for name in {"input", "output", "data"} & values.keys():
             values[name] = self._codec.encode(values[name], run_id=run_id or "", where=name)
-        checked = event_from_dict(type(event)(**values).to_dict())
+        event_class: Callable[..., Any] = type(event)
+        checked = event_from_dict(event_class(**values).to_dict())
         draft = partial(
-            type(event),
+            event_class,
             **{name: getattr(checked, name) for name in values if name not in {"sequence", "timestamp"}},
         )
         if run_id is None:
@@ -391,7 +390,7 @@ class Durably(Configured):
             labels=record.labels,
             concurrency_key=record.concurrency_key,
         )
-        return self._create([new], Options())[0]
+        return self._create([new], [Options()])[0]
 
     def resume(self, run_id: str) -> Run:
         """Let a failed or cancelled run go on after its last completed step; the same run.
@@ -459,7 +458,7 @@ class Durably(Configured):
         return self._history.runs(**filters)
 
     def steps(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
-        """Give executions of steps as a DataFrame. Filters: `run_id`, `job_name`, `step_name`, `status` and …"""
+        """Give executions of steps as a DataFrame. Filters: `run_id`, `job_name`, `step_name`, `status` and those."""
         return self._history.steps(**filters)
 
     def logs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
@@ -467,7 +466,7 @@ class Durably(Configured):
         return self._history.logs(**filters)
 
     def sql(self, query: str, params: Any = None) -> duckdb.DuckDBPyRelation:  # noqa: ANN401 - what DuckDB takes
-        """Give a DuckDB relation of any SQL: over events, runs, steps and logs, your own tables, and DataFrames in scope."""
+        """Give a DuckDB relation of any SQL over events, runs, steps, logs, your own tables and DataFrames in scope."""
         # No names but these three stand between DuckDB's look for DataFrames and the caller's own.
         return sql_cursor(self._store, query).sql(query, params=params)
 
@@ -518,7 +517,7 @@ class Durably(Configured):
 
     def wait_until_ended(self, run: Run, timeout: float | None) -> Run:
         """Wait for a run, and raise as `Run.result` does."""
-        run.wait(timeout)
+        _ = run.wait(timeout)
         run.raise_if_not_completed()
         return run
 
@@ -603,9 +602,7 @@ class Durably(Configured):
             elif isinstance(event, LogWriteEvent):
                 if on_log is not None:
                     on_log(
-                        LogData(
-                            level=event.level, message=event.message, data=event.data, step_name=event.step_name
-                        )
+                        LogData(level=event.level, message=event.message, data=event.data, step_name=event.step_name)
                     )
             else:
                 unsubscribe()
@@ -699,21 +696,21 @@ def _definition(one: Callable[..., Any] | Definition | Job) -> Definition:
 
 def _checked_target(store: object) -> Path | str | duckdb.DuckDBPyConnection:
     if isinstance(store, duckdb.DuckDBPyConnection) or store == ":memory:":
-        return store  # type: ignore[return-value] # the one string is checked
+        return store
     return _checked_path(store)
 
 
 def _checked_path(path: object) -> Path:
     if not isinstance(path, (str, os.PathLike)):
-        raise ValidationError(
-            f'A store is a path, ":memory:" or an open DuckDB connection, not {type(path).__name__}.'
-        )
+        raise ValidationError(f'A store is a path, ":memory:" or an open DuckDB connection, not {type(path).__name__}.')
     text = os.fspath(path)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ValidationError(f"{text!r} is no path of a file; give one such as 'jobs.duckdb'.")
     resolved = Path(text).expanduser().resolve()
     if resolved.is_dir():
-        raise ValidationError(f"{resolved} is a directory; give the path of a file, such as {resolved / 'jobs.duckdb'}.")
+        raise ValidationError(
+            f"{resolved} is a directory; give the path of a file, such as {resolved / 'jobs.duckdb'}."
+        )
     return resolved
 
 

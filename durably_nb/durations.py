@@ -38,7 +38,9 @@ def parse_moment(value: object, what: str) -> datetime:
     """
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValidationError(f"{what} is a time without a zone ({value}). Say which: value.astimezone(), or tzinfo=UTC.")
+            raise ValidationError(
+                f"{what} is a time without a zone ({value}). Say which: value.astimezone(), or tzinfo=UTC."
+            )
         return value
     span = parse_span(value, what)
     try:

@@ -52,7 +52,7 @@ class Settings(Protocol):
 class Engine:
     """The worker threads, the lease keeper, and the executions under way."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - an engine is given all it works with
         self,
         settings: Settings,
         store: Store,
@@ -218,4 +218,5 @@ class Engine:
 
 def _joined(workers: list[Worker], grace_s: float) -> bool:
     deadline = time.monotonic() + grace_s
-    return all([worker.join(max(0.0, deadline - time.monotonic())) for worker in workers])
+    still_standing = [worker for worker in workers if not worker.join(max(0.0, deadline - time.monotonic()))]
+    return not still_standing

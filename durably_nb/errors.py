@@ -55,7 +55,7 @@ class RunFailedError(DurablyError):
 
     """
 
-    def __init__(  # noqa: PLR0913 - one argument for each thing that is known of the failure
+    def __init__(
         self,
         run_id: str,
         *,

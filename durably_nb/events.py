@@ -53,7 +53,7 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the wire form: camelCase keys, ISO 8601 times in UTC, nothing but JSON values."""
-        return {"type": self.type} | {key: _to_wire(getattr(self, name)) for name, key in wire_names(type(self))}
+        return {"type": self.type} | {key: _to_wire(getattr(self, name)) for name, key in WIRE_NAMES[self.type]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +216,11 @@ OperationalEvent = (
 DurablyEvent = DomainEvent | OperationalEvent
 
 EVENT_CLASSES: dict[str, type[Event]] = {cls.type: cls for cls in get_args(DurablyEvent)}
+WIRE_NAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    kind: tuple((item.name, to_camel(item.name)) for item in fields(cls)) for kind, cls in EVENT_CLASSES.items()
+}
+"""The fields of each event, each with its key in the wire form."""
+
 DOMAIN_EVENT_TYPES: frozenset[str] = frozenset(cls.type for cls in get_args(DomainEvent))
 
 
@@ -239,15 +244,10 @@ def event_from_dict(data: Mapping[str, Any]) -> DurablyEvent:
         raise ValidationError(f"{kind!r} is no event type; the types are {', '.join(sorted(EVENT_CLASSES))}.")
     try:
         text = json.dumps({key: value for key, value in data.items() if key != "type"})
-        return _adapter(cls).validate_json(text, strict=True)
+        event: DurablyEvent = _adapter(kind).validate_json(text, strict=True)
     except (pydantic.ValidationError, TypeError, ValueError, RecursionError) as error:
         raise ValidationError(f"This is not the wire form of a {kind} event: {error}") from None
-
-
-@cache
-def wire_names(cls: type[Event]) -> tuple[tuple[str, str], ...]:
-    """Give each field of an event class with its key in the wire form."""
-    return tuple((item.name, to_camel(item.name)) for item in fields(cls))
+    return event
 
 
 def to_iso(moment: datetime) -> str:
@@ -264,5 +264,5 @@ def _to_wire(value: object) -> object:
 
 
 @cache
-def _adapter(cls: type[Event]) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(cls)
+def _adapter(kind: object) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(EVENT_CLASSES[str(kind)])

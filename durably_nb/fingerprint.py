@@ -25,7 +25,10 @@ def fingerprint(fn: Callable[..., object]) -> str | None:
     while isinstance(fn, functools.partial):
         fn = fn.func
     fn = inspect.unwrap(fn)
-    code = getattr(fn, "__code__", None) or getattr(getattr(type(fn), "__call__", None), "__code__", None)
+    fn = getattr(fn, "__func__", fn)
+    if not hasattr(fn, "__code__") and callable(fn):
+        fn = type(fn).__call__
+    code = getattr(fn, "__code__", None)
     return f"{_PYTHON}:{_digest(code)}" if isinstance(code, CodeType) else None
 
 

@@ -11,13 +11,13 @@ from durably_nb.bus import select_types
 from durably_nb.database import catalog_of, explained, identifier, literal
 from durably_nb.durations import parse_moment
 from durably_nb.errors import SerializationError, ValidationError
-from durably_nb.events import EVENT_CLASSES, wire_names
+from durably_nb.events import WIRE_NAMES
 from durably_nb.names import checked_labels
 from durably_nb.rows import encode_json
 from durably_nb.schema import NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import duckdb
     import pandas as pd
@@ -103,7 +103,9 @@ class History:
 
     def events(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - _Where checks them
         """Give events in sequence order."""
-        where = _Where("timestamp", filters, {"type", "run_id", "job_name", "step_name", "level"}, "json_contains(labels, ?::json)")
+        where = _Where(
+            "timestamp", filters, {"type", "run_id", "job_name", "step_name", "level"}, "json_contains(labels, ?::json)"
+        )
         found = self._frame(
             f"select found.*, run_state.state -> 'input' as input from (select * from events {where}) as found "  # noqa: S608 - see _Where
             "left join run_state using (run_id) order by sequence",
@@ -139,15 +141,14 @@ class History:
     def _frame(self, query: str, where: _Where) -> pd.DataFrame:
         cursor = self._store.reading_cursor()
         with explained("The database"):
-            frame = cursor.execute(query + where.limit, where.values).df()
-        return frame
+            return cursor.execute(query + where.limit, where.values).df()
 
     def _event_data(self, kind: str, text: str, run_input: str | None) -> dict[str, Any]:
         raw = json.loads(text)
         if kind == "run:leased":
             raw["input"] = _loaded(run_input)
-        names = wire_names(EVENT_CLASSES[kind])
-        return {name: self._value(raw[key]) for name, key in names if key in raw and name not in _ELSEWHERE}
+        names = ((name, key) for name, key in WIRE_NAMES[kind] if name not in _ELSEWHERE)
+        return {name: self._value(raw[key]) for name, key in names if key in raw}
 
     def _value(self, stored: Any) -> Any:  # noqa: ANN401 - any value that was stored
         """Give a value as it was; what lies in files beside the store stays described."""
@@ -164,7 +165,7 @@ def sql_cursor(store: Store, query: str) -> duckdb.DuckDBPyConnection:
         ValidationError: If the query is no text.
 
     """
-    if not isinstance(query, str) or not query.strip():
+    if not query or not isinstance(query, str):
         raise ValidationError("d.sql takes a query as text, such as d.sql('from events').")
     store.flush()
     # One for each relation: a relation that is half read blocks its connection.
@@ -258,13 +259,13 @@ def _loaded(text: object) -> Any:  # noqa: ANN401 - whatever the JSON says
 
 
 def _column(values: list[Any]) -> pd.Series[Any]:
-    import pandas as pd  # at first use: it takes half a second to load
+    import pandas as pd  # noqa: PLC0415 - at first use: it takes half a second to load
 
     return pd.Series(values, dtype=object)
 
 
 def _typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    import pandas as pd  # as above
+    import pandas as pd  # noqa: PLC0415 - as above
 
     text = pd.Series([""]).dtype  # `object` in pandas 2, `str` in pandas 3
     return frame[list(columns)].astype({name: text if kind == "text" else kind for name, kind in columns.items()})

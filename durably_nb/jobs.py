@@ -31,8 +31,9 @@ class Dispatcher(Protocol):
     def get_run(self, run_id: str) -> Run | None:
         """Give a run."""
 
-    def get_runs(self, **filters: Any) -> list[Run]:  # noqa: ANN401 - the filters of Durably.get_runs
-        """Give the runs that match."""
+    @property
+    def get_runs(self) -> Callable[..., list[Run]]:
+        """Gives the runs that match."""
 
 
 class Job:
@@ -82,7 +83,9 @@ class Job:
             SerializationError: If a value of the input cannot be stored exactly.
 
         """
-        return self._dispatcher.create(self.definition, [(self.definition.signature.bind(args, kwargs), self._options)])[0]
+        return self._dispatcher.create(
+            self.definition, [(self.definition.signature.bind(args, kwargs), self._options)]
+        )[0]
 
     def trigger_and_wait(self, *args: Any, **kwargs: Any) -> Run:  # noqa: ANN401 - as in trigger
         """Create a run and wait for it; raises as `trigger` and `Run.result` do."""
@@ -120,7 +123,9 @@ class Job:
     def get_runs(self, **filters: Any) -> list[Run]:  # noqa: ANN401 - the filters of Durably.get_runs
         """Give the runs of this job, newest first; filters as in `Durably.get_runs`."""
         if "job_name" in filters:
-            raise ValidationError(f"The runs of a job have its name: d.get_runs(job_name=…) gives others than {self.name!r}.")
+            raise ValidationError(
+                f"The runs of a job have its name: d.get_runs(job_name=…) gives others than {self.name!r}."
+            )
         return self._dispatcher.get_runs(job_name=self.name, **filters)
 
     def _bound(self, item: object) -> tuple[dict[str, Any], Options]:
@@ -130,8 +135,9 @@ class Job:
             item = item.input
         if not isinstance(item, Mapping):
             raise ValidationError(f"an input is a mapping by parameter name or a Trigger, not {type(item).__name__}.")
-        if not all(isinstance(key, str) for key in item):
-            raise ValidationError(f"an input's names are strings, not {[key for key in item if not isinstance(key, str)][0]!r}.")
+        for name in item:
+            if not isinstance(name, str):
+                raise ValidationError(f"an input's names are strings; {name!r} is none.")
         return self.definition.signature.bind((), dict(item)), options
 
 
@@ -195,9 +201,11 @@ class Jobs:
 def _each(inputs: object) -> Iterable[Any]:
     records = getattr(inputs, "to_dict", None)
     if records is not None and hasattr(inputs, "columns"):  # a DataFrame, told without importing pandas
-        return records("records")
+        rows: list[dict[str, Any]] = records("records")
+        return rows
     if isinstance(inputs, (Mapping, str)) or not isinstance(inputs, Iterable):
         raise ValidationError(
-            f"batch_trigger takes a list of inputs or a DataFrame, not {type(inputs).__name__}; trigger takes one input."
+            f"batch_trigger takes a list of inputs or a DataFrame, not {type(inputs).__name__}; "
+            "trigger takes one input."
         )
     return inputs

@@ -126,7 +126,7 @@ class Ledger:
         """Queue an entry that was followed."""
         self._writer.put(entry)
 
-    def accept(  # noqa: PLR0913 - what there is to say of an event
+    def accept(
         self,
         draft: Draft,
         run_id: str | None,
@@ -205,7 +205,7 @@ class Ledger:
                 if run.status not in ACTIVE and not self.is_active(run.run_id):
                     self.live.drop(run.run_id)
 
-    def _start_again(self, error: Exception) -> Recovered:
+    def _start_again(self) -> Recovered:
         """After a failed commit: what was accepted is void, and so is every lease."""
         generations = {run.run_id: run.lease_generation for run in self.live}
         try:

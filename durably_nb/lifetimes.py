@@ -53,7 +53,7 @@ def _close_all() -> None:
 
 def _forget_in_child() -> None:
     # What was open belongs to the parent: its threads are not here, and its lock may be held for ever.
-    global _lock, _opening  # noqa: PLW0603 - fresh locks for the child
+    global _lock, _opening
     _lock, _opening = threading.Lock(), threading.RLock()
     _open.clear()
 

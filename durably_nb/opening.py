@@ -62,7 +62,7 @@ def open_database(target: Path | str | duckdb.DuckDBPyConnection) -> Database:
     """
     if isinstance(target, duckdb.DuckDBPyConnection):
         with explained("The connection"):
-            catalog, file = catalog_of(target)
+            _, file = catalog_of(target)
         path = Path(file).resolve() if file else None
     else:
         path = None if target == ":memory:" else Path(target)

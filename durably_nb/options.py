@@ -51,10 +51,10 @@ class Configured(Configurable):
         5_000, min=1, max=_A_DAY_MS, help="How often leases are renewed; shorter than lease_ms."
     ).tag(config=True)
     preserve_steps = traitlets.Bool(
-        True, help="False: what the steps of a run returned is dropped when the run completes."
+        default_value=True, help="False: what the steps of a run returned is dropped when the run completes."
     ).tag(config=True)
     retain_runs = traitlets.Any(
-        None, help='Ended runs older than this ("30d", "24h", "60m", a timedelta) are purged; None: kept.'
+        default_value=None, help='Ended runs older than this ("30d", "24h", "60m", a timedelta) are purged; None: kept.'
     ).tag(config=True)
     checkpoint = traitlets.Enum(
         ("strict", "pipelined"),
@@ -62,13 +62,15 @@ class Configured(Configurable):
         help='"strict": a step is on disk before step.run returns; "pipelined": a few milliseconds later.',
     ).tag(config=True)
     capture_output = traitlets.Bool(
-        True, help="Whether what a job prints, logs and warns of becomes its log instead of some cell's output."
+        default_value=True,
+        help="Whether what a job prints, logs and warns of becomes its log instead of some cell's output.",
     ).tag(config=True)
     allow_pickle = traitlets.Bool(
-        False, help="Whether values without another form may be pickled, and pickles be read: that runs their code."
+        default_value=False,
+        help="Whether values without another form may be pickled, and pickles be read: that runs their code.",
     ).tag(config=True)
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each is checked by name
         """Take the options that are given; the others are those of IPython's configuration, or the defaults.
 
         Raises:

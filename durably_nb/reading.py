@@ -137,7 +137,10 @@ class Reading:
             """,  # noqa: S608 - the event names above
             [run.run_id],
         )
-        return [event_from_row(Row(*row, json.loads(data)), run) for *row, data in found]
+        return [
+            event_from_row(Row(sequence, ms, run_id, kind, json.loads(data)), run)
+            for sequence, ms, run_id, kind, data in found
+        ]
 
     def ended_before(self, ms: int, limit: int) -> list[str]:
         """Give the ids of runs that ended before a time, oldest first."""

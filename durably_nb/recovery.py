@@ -63,4 +63,4 @@ def _rows_after(connection: duckdb.DuckDBPyConnection, sequence: int) -> list[Ro
     found = connection.execute(
         "select sequence, ms, run_id, type, data from log where sequence > ? order by sequence", [sequence]
     ).fetchall()
-    return [Row(*row, json.loads(data)) for *row, data in found]
+    return [Row(sequence, ms, run_id, kind, json.loads(data)) for sequence, ms, run_id, kind, data in found]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from durably_nb.events import EVENT_CLASSES, Event, event_from_dict, to_iso, wire_names
+from durably_nb.events import EVENT_CLASSES, WIRE_NAMES, Event, event_from_dict, to_iso
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +57,7 @@ def from_ms(ms: int) -> datetime:
 
 def data_of(event: Event) -> dict[str, Any]:
     """Give the JSON object that an event's row keeps."""
-    return {key: _plain(getattr(event, name)) for name, key in _kept_fields(type(event))}
+    return {key: _plain(getattr(event, name)) for name, key in _KEPT[event.type]}
 
 
 def failure_extra(failure: Failure) -> dict[str, JSONValue]:
@@ -68,23 +67,24 @@ def failure_extra(failure: Failure) -> dict[str, JSONValue]:
 
 def event_from_row(row: Row, run: RunRecord | None) -> DurablyEvent:
     """Rebuild the event that a row keeps; `run` is the state of the run it is about."""
-    cls = EVENT_CLASSES[row.type]
     known = {} if run is None else {"jobName": run.job_name, "labels": dict(run.labels), "input": run.input}
     values = (
         known | dict(row.data) | {"runId": row.run_id, "sequence": row.sequence, "timestamp": to_iso(row.timestamp)}
     )
-    keys = {key for _, key in wire_names(cls)}
+    keys = {key for _, key in WIRE_NAMES[row.type]}
     return event_from_dict({"type": row.type} | {key: values[key] for key in keys if key in values})
 
 
-@cache
-def _kept_fields(cls: type[Event]) -> tuple[tuple[str, str], ...]:
+def _kept_fields(kind: str) -> tuple[tuple[str, str], ...]:
     elsewhere = {"sequence", "timestamp", "run_id"}
-    if cls.type not in {"run:trigger", "run:delete"}:
+    if kind not in {"run:trigger", "run:delete"}:
         elsewhere |= {"job_name", "labels"}
-    if cls.type == "run:leased":
+    if kind == "run:leased":
         elsewhere.add("input")
-    return tuple((name, key) for name, key in wire_names(cls) if name not in elsewhere)
+    return tuple((name, key) for name, key in WIRE_NAMES[kind] if name not in elsewhere)
+
+
+_KEPT: Final = {kind: _kept_fields(kind) for kind in EVENT_CLASSES}
 
 
 def _plain(value: object) -> object:

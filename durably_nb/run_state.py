@@ -29,7 +29,7 @@ def write_states(
     if runs:
         columns = [list(column) for column in zip(*map(_row, runs), strict=True)]
         connection.execute(
-            f"insert or replace into {schema}.run_state select unnest($1), unnest($2), unnest($3), unnest($4), "  # noqa: S608 - the catalog's name, quoted
+            f"insert or replace into {schema}.run_state select unnest($1), unnest($2), unnest($3), unnest($4), "
             "unnest($5::bigint[]), unnest($6::varchar[]), unnest($7), unnest($8)",
             columns,
         )

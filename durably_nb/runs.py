@@ -226,7 +226,7 @@ class Run(traitlets.HasTraits):
             ConflictError: If it is pending, executing or completed.
 
         """
-        self._host.resume(self.id)
+        _ = self._host.resume(self.id)
         return self
 
     def retrigger(self) -> Run:

@@ -45,7 +45,9 @@ class Track(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """Go over the items."""
         if not isinstance(self._items, Iterable):
-            raise ValidationError(f"{type(self._items).__name__} is asynchronous: write `async for … in step.track(…)`.")
+            raise ValidationError(
+                f"{type(self._items).__name__} is asynchronous: write `async for … in step.track(…)`."
+            )
         self._start()
         for item in self._items:
             self._turn()

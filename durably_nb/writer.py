@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 import duckdb
+
 from durably_nb import schema
 from durably_nb.database import Atomic, explain, identifier
 from durably_nb.errors import StoreError
@@ -88,7 +89,7 @@ class Writer:
         written: int,
         states: dict[str, RunRecord],
         folded: Callable[[Sequence[RunRecord]], None],
-        failed: Callable[[Exception], Recovered],
+        failed: Callable[[], Recovered],
         report: Callable[[Exception], None],
     ) -> None:
         """Take over the write connection and start the thread.
@@ -215,7 +216,7 @@ class Writer:
             self._progress.clear()
             self._write_by = self._fold_by = _NEVER
             self._written = self._folded = self._reached = self._put
-            found = self._recover(error)
+            found = self._recover()
             self._states = found.states
             self._dirty = found.unfolded
             self._changed.notify_all()
@@ -254,7 +255,8 @@ class Writer:
         elif values:
             columns = [list(column) for column in zip(*values, strict=True)]
             connection.execute(
-                f"insert into {self._schema}.log select unnest($1), unnest($2), unnest($3::varchar[]), unnest($4), unnest($5)",  # noqa: S608 - the catalog's name, quoted
+                f"insert into {self._schema}.log "
+                "select unnest($1), unnest($2), unnest($3::varchar[]), unnest($4), unnest($5)",
                 columns,
             )
 

@@ -23,7 +23,5 @@ def _no_thread_left_behind() -> Iterator[None]:
     """Every thread of the library that a test starts is joined when the test ends."""
     before = set(threading.enumerate())
     yield
-    left = [
-        thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("durably")
-    ]
+    left = [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("durably")]
     assert not left, f"still running: {sorted(left)}; close() what the test opened"

@@ -41,9 +41,7 @@ def test_the_two_commands_come_first() -> None:
 def test_every_command_exists() -> None:
     """What the README tells to make can be made."""
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
-    assert [
-        name for name in map("".join, COMMANDS) if not re.search(rf"^{name}:", makefile, re.MULTILINE)
-    ] == []
+    assert [name for name in map("".join, COMMANDS) if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize(
