@@ -15,9 +15,12 @@ ENV1 := .venv-duckdb1
 BIN  := $(ENV)/bin
 
 # What runs again on the older DuckDB: the store and the engine, not the packaging around them.
-ENGINE_TESTS := tests --ignore=tests/test_architecture.py --ignore=tests/test_readme.py
+ENGINE_TESTS := tests $(patsubst %,--ignore=tests/test_%.py,architecture notebooks readme)
 
-.PHONY: help demo test check format lint types tests tests-duckdb1 notebooks lab bench clean
+# Jupyter refuses root unless told; on loopback and with its token it may, as in a container.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help demo test check format lint types tests tests-duckdb1 notebooks outputs lab bench clean
 .NOTPARALLEL:
 
 help: ## list the commands
@@ -29,7 +32,7 @@ demo: $(ENV)/.demo ## run the first notebook on real data and show its tables
 	@$(BIN)/python notebooks/run.py 01_first_job
 	@echo
 	@echo "The executed notebook and its database are in build/notebooks/."
-	@echo "Next: 'make lab' opens both notebooks in JupyterLab; 02_kill_and_resume kills this job half-way and resumes it."
+	@echo "Next: 'make lab' opens this notebook in JupyterLab; 02_kill_and_resume, beside it, kills the job half-way."
 
 test: format lint types notebooks tests-duckdb1 tests ## every check that CI runs
 
@@ -37,10 +40,13 @@ check: format lint types ## a developer's quick round: format, lint, types, fast
 	$(BIN)/pytest -q -m "not slow"
 
 lab: $(ENV)/.lab ## open the notebooks in JupyterLab, reachable from this machine only
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks/01_first_job.ipynb
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(AS_ROOT) notebooks/01_first_job.ipynb
 
 bench: $(ENV)/.dev ## what a step costs, beside what the disk and a bare commit cost
 	$(BIN)/python -m benchmarks.steps
+
+outputs: notebooks ## run both notebooks and keep their outputs, for those who read them here
+	cp build/notebooks/*.ipynb notebooks/
 
 clean: ## remove everything that make made
 	rm -rf $(ENV) $(ENV1) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -71,12 +77,12 @@ notebooks: $(ENV)/.dev ## both notebooks, in real kernels
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager
 
 $(ENV)/.demo $(ENV)/.dev $(ENV)/.lab: $(ENV)/.%: pyproject.toml | $(ENV)/bin/python
-	@echo "Installing durably_nb[$*] into $(ENV) ..."
+	@echo "Installing durably_nb[$*] into $(ENV) (a minute or two) ..."
 	@$(ENV)/bin/python $(PIP_INSTALL) --editable '.[$*]'
 	@touch $@
 
 $(ENV1)/.test: pyproject.toml | $(ENV1)/bin/python
-	@echo "Installing durably_nb[test] with DuckDB 1.5 and pandas 2 into $(ENV1) ..."
+	@echo "Installing durably_nb[test] with DuckDB 1.5 and pandas 2 into $(ENV1) (a minute or two) ..."
 	@$(ENV1)/bin/python $(PIP_INSTALL) --editable '.[test]' 'duckdb>=1.5,<2' 'pandas<3'
 	@touch $@
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import fnmatch
 import inspect
 import logging
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durably_nb.errors import ValidationError
 from durably_nb.events import EVENT_CLASSES, Event
+from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -74,7 +74,7 @@ class EventBus:
         for subscription in self._listeners[event.type]:
             try:
                 result = subscription.call(event)
-                if inspect.isawaitable(result):
+                if result is not None and inspect.isawaitable(result):
                     self._loop.spawn(self._guarded(result, event))
             except Exception as error:  # noqa: BLE001 - whatever a listener raises stops at this guard
                 self._report(error, event)
@@ -177,7 +177,7 @@ def select_types(selector: EventSelector) -> tuple[str, ...]:
         parts = list(selector)
     except TypeError:
         raise ValidationError(
-            f"Events are chosen by a name, a pattern, an event class or a list of these, not by {selector!r}."
+            f"Events are chosen by a name, a pattern, an event class or a list of these, not by {shown(selector)}."
         ) from None
     wanted = {kind for part in parts for kind in _types_of(part)}
     return tuple(kind for kind in EVENT_CLASSES if kind in wanted)
@@ -191,15 +191,13 @@ def _types_of(part: str | type[Event]) -> list[str]:
     else:
         found = []
     if not found:
-        close = difflib.get_close_matches(str(part), EVENT_CLASSES, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the events are {', '.join(EVENT_CLASSES)}."
-        raise ValidationError(f"{part!r} matches no event: {hint}")
+        raise ValidationError(f"{shown(part)} matches no event: {did_you_mean(part, EVENT_CLASSES, 'the events')}")
     return found
 
 
 def _callable(function: Callable[..., object], what: str) -> Callable[..., object]:
     if not callable(function):
-        raise ValidationError(f"{what} is a function that takes an event, not {function!r}.")
+        raise ValidationError(f"{what} is a function that takes an event, not {shown(function)}.")
     return function
 
 

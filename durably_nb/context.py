@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import duckdb
 
+from durably_nb.codecs import describe
 from durably_nb.database import explain
 from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, Unwind, ValidationError
-from durably_nb.failures import failure_of
+from durably_nb.failures import failure_of, note_step
 from durably_nb.fingerprint import fingerprint, has_changed
 from durably_nb.models import ProgressData
 from durably_nb.names import checked_name, storable_text
@@ -91,7 +92,6 @@ class BaseContext:
         self.run_id = journal.run_id
         self.log = Log(self.write_log)
         self.signal = signal
-        self.failed_step: tuple[str, BaseException] | None = None
         self._journal = journal
         self._codec = codec
         self._completed = completed
@@ -196,7 +196,7 @@ class BaseContext:
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 self.throw_if_aborted()
-            self.failed_step = (step.name, error)
+            note_step(error, self.run_id, step.name)
             self._journal.step_failed(step.name, step.index, failure_of(error))
             raise
         else:
@@ -217,7 +217,7 @@ class BaseContext:
         return self._codec.encode(value, run_id=self.run_id, where=f"the result of step {step.name!r}")
 
     def _checkpoint(self, step: _Step, output: JSONValue, within: duckdb.DuckDBPyConnection | None = None) -> Receipt:
-        kind, size = self._codec.describe(output)
+        kind, size = describe(output)
         extra: dict[str, JSONValue] = {"outputType": kind, "outputBytes": size}
         if step.code is not None:
             extra["code"] = step.code

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # What this version writes, DuckDB 1.x can read: a notebook may be opened under either.
 _STORAGE: Final[dict[str, str | bool | int | float | list[str]]] = {"storage_compatibility_version": "v1.0.0"}
 
+# What DuckDB says of a damaged file, or of one of another kind (of SQLite's, for which it wants an extension).
+_DAMAGE: Final = ("not a valid DuckDB database", "Could not read", "Corrupt", "Failure while replaying WAL", "sqlite_")
+
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
     """Open a database file, made if there is none.
@@ -99,7 +102,7 @@ def explain(error: Exception, what: str) -> StoreError:
         return StoreLockedError(
             f"{what} is in use by another program, and one process at a time can have it. DuckDB says: {said}"
         )
-    if "not a valid DuckDB database" in said or "Could not read" in said or _is_damage(error):
+    if _is_damage(error) or any(sign in said for sign in _DAMAGE):
         return StoreCorruptError(
             f"{what} is not a DuckDB database, or a damaged one; nothing was changed. "
             f"Open another file, or restore this one from a backup. DuckDB says: {said}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 from durably_nb.errors import ValidationError
 from durably_nb.names import checked_labels, checked_name
 from durably_nb.signature import Signature
+from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ class Definition:
 
         """
         if on_code_change not in _CHOICES:
-            raise ValidationError(f'on_code_change is "reuse" or "rerun", not {on_code_change!r}.')
+            raise ValidationError(f'on_code_change is "reuse" or "rerun", not {shown(on_code_change)}.')
         if name is not None:
             checked_name(name, "A job's name")
         self.signature = Signature(fn, name=name)
@@ -49,7 +50,7 @@ class Definition:
 
     def __repr__(self) -> str:
         """Show the job as its function is written."""
-        return f"<Definition {self.name}{self.signature}>"
+        return f"<Definition {self.signature}>"
 
     @property
     def is_async(self) -> bool:
@@ -114,8 +115,8 @@ class Options:
         for option in ("idempotency_key", "concurrency_key"):
             if getattr(self, option) is not None:
                 checked_name(getattr(self, option), option)
-        if self.coalesce not in {None, "skip"}:
-            raise ValidationError(f'coalesce is "skip" or nothing, not {self.coalesce!r}.')
+        if self.coalesce not in (None, "skip"):
+            raise ValidationError(f'coalesce is "skip" or nothing, not {shown(self.coalesce)}.')
         if self.coalesce is not None and self.concurrency_key is None:
             raise ValidationError('coalesce="skip" needs a concurrency_key: it says which runs are the same work.')
         object.__setattr__(self, "labels", checked_labels(self.labels))
@@ -123,7 +124,7 @@ class Options:
         for option in ("on_progress", "on_log"):
             callback = getattr(self, option)
             if callback is not None and not callable(callback):
-                raise ValidationError(f"{option} is a function, not {callback!r}.")
+                raise ValidationError(f"{option} is a function, not {shown(callback)}.")
 
 
 def options_from(given: Mapping[str, Any], base: Options | None = None) -> Options:
@@ -136,7 +137,9 @@ def options_from(given: Mapping[str, Any], base: Options | None = None) -> Optio
     known = [item.name for item in fields(Options)]
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ValidationError(f"There is no option {unknown[0]!r}; the options are {', '.join(known)}.")
+        raise ValidationError(
+            f"There is no option {shown(unknown[0])}: {did_you_mean(unknown[0], known, 'the options')}"
+        )
     before = {} if base is None else {name: getattr(base, name) for name in known}
     return Options(**(before | dict(given)))
 
@@ -151,7 +154,7 @@ def checked_timeout(timeout: object) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-        raise ValidationError(f"timeout is a number of seconds from 0 up, not {timeout!r}.")
+        raise ValidationError(f"timeout is a number of seconds from 0 up, not {shown(timeout)}.")
 
 
 class Trigger:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably_nb.clock import Clock
-from durably_nb.codecs import Codec
+from durably_nb.codecs import artifact_names
 from durably_nb.database import explained, identifier, literal
 from durably_nb.errors import ConflictError, NotFoundError
 from durably_nb.events import (
@@ -26,16 +25,19 @@ from durably_nb.events import (
     RunLeaseRenewedEvent,
     RunTriggerEvent,
 )
+from durably_nb.ids import new_id
 from durably_nb.ledger import Ledger, closed_error, receipt_of
 from durably_nb.models import ACTIVE, Failure, Lease
 from durably_nb.opening import open_database
 from durably_nb.reading import Cursors, Reading
 from durably_nb.rows import failure_extra, from_ms, to_ms
 from durably_nb.store import Claim, Created
-from durably_nb.writer import Transaction
+from durably_nb.wording import shown
+from durably_nb.writer import Commit, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from concurrent.futures import Future
     from datetime import datetime
     from pathlib import Path
 
@@ -119,12 +121,12 @@ class DuckDBStore:
 
     def create_runs(self, new: Sequence[NewRun]) -> list[Created]:
         """Create runs, all or none, and wait until they are on disk."""
-        committed: Future[None] = Future()
+        commit = Commit()
         entries: list[Entry] = []
         with self._ledger as ledger:
             known = self._with_idempotency_keys(new)
             try:
-                created = [_create(ledger, request, known, committed, entries) for request in new]
+                created = [_create(ledger, request, known, commit, entries) for request in new]
             except ConflictError:
                 for entry in entries:
                     if entry.type == "run:trigger":
@@ -133,7 +135,7 @@ class DuckDBStore:
             for entry in entries:
                 ledger.put(entry)
         if entries:
-            committed.result()
+            commit.result()
         return created
 
     def _with_idempotency_keys(self, new: Sequence[NewRun]) -> dict[tuple[str, str], RunRecord]:
@@ -201,7 +203,7 @@ class DuckDBStore:
         """Add an event of the run that `lease` holds."""
         with self._ledger as ledger:
             ledger.live.check(lease)
-            return ledger.accept(draft, lease.run_id, extra, committed=Future() if durable else None)
+            return ledger.accept(draft, lease.run_id, extra, commit=Commit() if durable else None)
 
     def append_in(
         self, transaction: duckdb.DuckDBPyConnection, draft: Draft, lease: Lease, extra: Mapping[str, JSONValue]
@@ -209,7 +211,7 @@ class DuckDBStore:
         """Add an event and commit the open transaction of that connection with it: both or neither."""
         with self._ledger as ledger:
             ledger.live.check(lease)
-            return ledger.accept(draft, lease.run_id, extra, committed=Future(), transaction=Transaction(transaction))
+            return ledger.accept(draft, lease.run_id, extra, commit=Commit(), transaction=Transaction(transaction))
 
     def append_foreign(self, draft: Draft, run_id: str | None, extra: Mapping[str, JSONValue] | None = None) -> Receipt:
         """Add an event that changes no state."""
@@ -228,11 +230,11 @@ class DuckDBStore:
                 raise ConflictError(
                     f"Run {run_id} is {run.status} and cannot be cancelled; only a pending or a leased run can."
                 )
-            return ledger.accept(partial(RunCancelEvent, **_about(run)), run_id, committed=Future())
+            return ledger.accept(partial(RunCancelEvent, **_about(run)), run_id, commit=Commit())
 
     def resume_run(self, run_id: str) -> Future[None]:
         """Make a failed or cancelled run pending again."""
-        committed: Future[None] = Future()
+        commit = Commit()
         with self._ledger as ledger:
             run = self._known(run_id)
             if run.status not in {"failed", "cancelled"}:
@@ -246,8 +248,8 @@ class DuckDBStore:
                     f"Run {run_id} cannot be pending again: run {other.run_id} is, with the same "
                     f"concurrency_key={run.concurrency_key!r}. Cancel that one first, or wait for it."
                 )
-            ledger.accept_internal("store:resume", run_id, base=run, committed=committed)
-        return committed
+            ledger.accept_internal("store:resume", run_id, base=run, commit=commit)
+        return commit
 
     def delete_run(self, run_id: str) -> Receipt:
         """Take a terminal run and all its events out; its run:delete stays."""
@@ -258,7 +260,7 @@ class DuckDBStore:
                     f"Run {run_id} is {run.status} and cannot be deleted; cancel it first, with cancel()."
                 )
             receipt = ledger.accept(
-                partial(RunDeleteEvent, **_about(run)), run_id, committed=Future(), transaction=_removal([run_id])
+                partial(RunDeleteEvent, **_about(run)), run_id, commit=Commit(), transaction=_removal([run_id])
             )
         receipt.wait()
         self._remove_artifacts([run_id])
@@ -267,30 +269,30 @@ class DuckDBStore:
     def purge_runs(self, before: datetime, limit: int) -> int:
         """Take out up to `limit` terminal runs that ended before a time, oldest first; tell how many."""
         self.flush()
-        committed: Future[None] = Future()
+        commit = Commit()
         with self._ledger as ledger:
             ended = self._reading.ended_before(to_ms(before), limit)
             run_ids = [run_id for run_id in ended if not ledger.is_active(run_id)]
             if not run_ids:
                 return 0
             ledger.accept_internal(
-                "store:purge", None, extra={"runs": len(run_ids)}, committed=committed, transaction=_removal(run_ids)
+                "store:purge", None, extra={"runs": len(run_ids)}, commit=commit, transaction=_removal(run_ids)
             )
             for run_id in run_ids:
                 ledger.live.drop(run_id)
-        committed.result()
+        commit.result()
         self._remove_artifacts(run_ids)
         return len(run_ids)
 
     def drop_step_outputs(self, run_id: str) -> None:
         """Forget what the steps of a run returned."""
-        committed: Future[None] = Future()
+        commit = Commit()
         with self._ledger as ledger:
             run = self._known(run_id)
-            ledger.accept_internal("store:drop-outputs", run_id, committed=committed)
-        committed.result()
+            ledger.accept_internal("store:drop-outputs", run_id, commit=commit)
+        commit.result()
         if self.artifacts is not None:
-            self.artifacts.sweep(run_id, Codec().artifact_names(run.input) | Codec().artifact_names(run.output))
+            self.artifacts.sweep(run_id, artifact_names(run.input) | artifact_names(run.output))
 
     def discard_artifacts(self, run_id: str) -> None:
         """Remove the files of a run that was not created after all."""
@@ -357,14 +359,15 @@ class DuckDBStore:
         """Write a copy of the whole database, as it is now, to a new file."""
         self.flush()
         database = self._open.database
+        copy = identifier(f"backup {new_id()}")  # a name that no other database has, nor another backup meanwhile
         with explained(str(path)):
             cursor = database.connection.cursor()
             try:
-                cursor.execute(f"attach {literal(str(path))} as durably_backup (storage_version 'v1.0.0')")
+                cursor.execute(f"attach {literal(str(path))} as {copy} (storage_version 'v1.0.0')")
                 try:
-                    cursor.execute(f"copy from database {identifier(database.catalog)} to durably_backup")
+                    cursor.execute(f"copy from database {identifier(database.catalog)} to {copy}")
                 finally:
-                    cursor.execute("detach durably_backup")
+                    cursor.execute(f"detach {copy}")
             finally:
                 cursor.close()
         if database.artifacts is not None and database.artifacts.directory.is_dir():
@@ -389,7 +392,7 @@ class DuckDBStore:
     def _known(self, run_id: str) -> RunRecord:
         run = self.get_run(run_id)
         if run is None:
-            raise NotFoundError(f"There is no run {run_id!r} in this store; d.runs() lists those there are.")
+            raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
         return run
 
     def _lease(self, run_id: str, owner: str, generation: int, lease_ms: int) -> Lease:
@@ -402,7 +405,7 @@ def _create(
     ledger: Ledger,
     request: NewRun,
     known: Mapping[tuple[str, str], RunRecord],
-    committed: Future[None],
+    commit: Commit,
     entries: list[Entry],
 ) -> Created:
     """Decide what one trigger gets, and add the entry to be written to `entries`."""
@@ -429,7 +432,7 @@ def _create(
         keys = {"idempotencyKey": request.idempotency_key, "concurrencyKey": key}
         entry = ledger.number(draft, request.run_id, {name: value for name, value in keys.items() if value})
         ledger.follow(entry)
-    entry.future = committed
+    entry.commit = commit
     entries.append(entry)
     run = pending or ledger.live.get(request.run_id)
     assert run is not None  # noqa: S101 - the ledger follows a trigger by creating its run
@@ -446,7 +449,7 @@ def _expire(ledger: Ledger, run: RunRecord) -> Receipt | None:
     )
     failure = Failure(type="LeaseLostError", message=message)
     draft = partial(RunFailEvent, error=str(failure), failed_step_name=None, **_about(run))
-    return ledger.accept(draft, run.run_id, failure_extra(failure), committed=Future())
+    return ledger.accept(draft, run.run_id, failure_extra(failure), commit=Commit())
 
 
 def _about(run: RunRecord) -> dict[str, Any]:

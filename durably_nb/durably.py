@@ -16,24 +16,27 @@ import duckdb
 
 from durably_nb import lifetimes
 from durably_nb.bus import EventBus
-from durably_nb.codecs import Codec
+from durably_nb.codecs import Codec, artifact_names
 from durably_nb.definitions import Definition, Options, job
 from durably_nb.duckdb_store import DuckDBStore
 from durably_nb.durations import parse_moment
 from durably_nb.engine import STOP_GRACE_S, Engine
 from durably_nb.errors import ConflictError, NotFoundError, ValidationError
 from durably_nb.events import LogWriteEvent, OperationalEvent, RunEvent, RunProgressEvent, event_from_dict
+from durably_nb.filters import EventFilters, LogFilters, RunFilters, StepFilters, filtered_by
 from durably_nb.history import History, checked_count, one_or_many, sql_cursor
 from durably_nb.ids import new_id
 from durably_nb.jobs import Job, Jobs
-from durably_nb.models import LogData, NewRun
+from durably_nb.models import ACTIVE, LogData, NewRun
 from durably_nb.names import checked_labels
 from durably_nb.options import Configured, OptionsDict
 from durably_nb.outbox import Outbox
 from durably_nb.rows import EMITTED
 from durably_nb.runs import Run
 from durably_nb.subscriptions import Subscription
+from durably_nb.waiting import Wakeup
 from durably_nb.weakgroups import WeakGroups
+from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -82,6 +85,7 @@ class Durably(Configured):
         self._jobs = Jobs(self)
         self._engine = Engine(self, self._store, self._outbox, self._codec, self._jobs.definitions, idle=self._retain)
         self._handles: WeakGroups[Run] = WeakGroups()
+        self._changed = Wakeup()
         self._lifecycle = threading.RLock()
         self._next_retention = 0.0
         self._is_closed = False
@@ -118,7 +122,7 @@ class Durably(Configured):
             if not self._store.is_open:
                 self._store.open()
                 self._codec.artifacts = self._store.artifacts
-                lifetimes.register(self, self._store.path)
+                lifetimes.register(self, self._store.path, self._target)
                 self._retain()
 
     def start(self) -> None:
@@ -183,9 +187,8 @@ class Durably(Configured):
             ValidationError: If the function cannot be a job.
 
         """
-        if fn is not None:
-            return self._define(job(fn))
-        return lambda function: self._define(job(name=name, on_code_change=on_code_change)(function))
+        define = partial(Definition, name=name, on_code_change=on_code_change)
+        return self._define(define(fn)) if fn is not None else lambda function: self._define(define(function))
 
     def register(self, *jobs: Callable[..., Any] | Definition | Job) -> list[Job]:
         """Define jobs from functions, or from what `dn.job` made of them."""
@@ -204,7 +207,7 @@ class Durably(Configured):
         """
         install: object = getattr(plugin, "install", None)
         if not callable(install):
-            raise ValidationError(f"A plugin has a method install(durably); {plugin!r} has none.")
+            raise ValidationError(f"A plugin has a method install(durably); {shown(plugin)} has none.")
         install(self)
         return self
 
@@ -256,7 +259,7 @@ class Durably(Configured):
 
         """
         if not isinstance(event, get_args(OperationalEvent)):
-            raise ValidationError(f"emit takes one of the operational events, not {event!r}.")
+            raise ValidationError(f"emit takes one of the operational events, not {shown(event)}.")
         run_id = event.run_id
         values = {item.name: getattr(event, item.name) for item in fields(event)}
         if isinstance(event, RunEvent):
@@ -445,24 +448,34 @@ class Durably(Configured):
 
     # --- history ---
 
-    def events(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
+    @filtered_by(EventFilters)
+    def events(self, **filters: Unpack[EventFilters]) -> pd.DataFrame:
         """Give events as a DataFrame, in sequence order.
 
-        Filters: `type` (name, pattern, class or list), `run_id`, `job_name`, `step_name`, `level` (one or
-        many), `labels`, `since`, `until` (an aware time, or ``"24h"`` ago), `limit` (the first so many rows).
+        Args:
+            filters: `type` (an event name, class, pattern such as ``"run:*"``, or a list of these), `run_id`,
+                `job_name`, `step_name`, `level` (each one or many), `labels` (the run has all of these), `since`
+                and `until` (an aware time, or ``"24h"`` ago), `limit` (the first so many rows).
+
+        Raises:
+            ValidationError: If a filter is unknown, or cannot be meant.
+
         """
         return self._history.events(**filters)
 
-    def runs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
-        """Give runs as a DataFrame, newest first. Filters: `run_id`, `job_name`, `status` and those all have."""
+    @filtered_by(RunFilters)
+    def runs(self, **filters: Unpack[RunFilters]) -> pd.DataFrame:
+        """Give runs as a DataFrame, newest first; filters as in `events`, and `status`. Times: when created."""
         return self._history.runs(**filters)
 
-    def steps(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
-        """Give executions of steps as a DataFrame. Filters: `run_id`, `job_name`, `step_name`, `status` and those."""
+    @filtered_by(StepFilters)
+    def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
+        """Give executions of steps as a DataFrame, by their beginning; filters as in `events`, and `status`."""
         return self._history.steps(**filters)
 
-    def logs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - checked by name
-        """Give log lines as a DataFrame. Filters: `run_id`, `job_name`, `step_name`, `level` and those all have."""
+    @filtered_by(LogFilters)
+    def logs(self, **filters: Unpack[LogFilters]) -> pd.DataFrame:
+        """Give log lines as a DataFrame, in sequence order; filters as in `events`."""
         return self._history.logs(**filters)
 
     def sql(self, query: str, params: Any = None) -> duckdb.DuckDBPyRelation:  # noqa: ANN401 - what DuckDB takes
@@ -499,7 +512,7 @@ class Durably(Configured):
         """Give the state of a run. Raises NotFoundError."""
         record = self._store.get_run(_checked_id(run_id))
         if record is None:
-            raise NotFoundError(f"There is no run {run_id!r} in this store; d.runs() lists those there are.")
+            raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
         return record
 
     def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
@@ -523,20 +536,13 @@ class Durably(Configured):
 
     def create(self, definition: Definition, inputs: list[tuple[dict[str, Any], Options]]) -> list[Run]:
         """Create a run for each validated input, all or none."""
-        new = []
-        for values, options in inputs:
-            run_id = new_id()
-            new.append(
-                NewRun(
-                    run_id=run_id,
-                    job_name=definition.name,
-                    input=self._codec.encode(values, run_id=run_id, where="input"),
-                    labels=self.checked_run_labels(dict(options.labels)),
-                    idempotency_key=options.idempotency_key,
-                    concurrency_key=options.concurrency_key,
-                    coalesce=options.coalesce is not None,
-                )
-            )
+        run_ids = [new_id() for _ in inputs]
+        try:
+            new = [self._new_run(definition, run_id, *given) for run_id, given in zip(run_ids, inputs, strict=True)]
+        except BaseException:
+            for run_id in run_ids:
+                self._store.discard_artifacts(run_id)
+            raise
         return self._create(new, [options for _, options in inputs])
 
     def close_at_exit(self) -> None:
@@ -545,13 +551,24 @@ class Durably(Configured):
 
     # --- what these share ---
 
+    def _new_run(self, definition: Definition, run_id: str, values: dict[str, Any], options: Options) -> NewRun:
+        return NewRun(
+            run_id=run_id,
+            job_name=definition.name,
+            input=self._codec.encode(values, run_id=run_id, where="input"),
+            labels=self.checked_run_labels(dict(options.labels)),
+            idempotency_key=options.idempotency_key,
+            concurrency_key=options.concurrency_key,
+            coalesce=options.coalesce is not None,
+        )
+
     def _create(self, new: list[NewRun], options: list[Options]) -> list[Run]:
         run_ids = [request.run_id for request in new]
         # Not to be claimed before its run:trigger is told: the rest is told by the thread that executes it.
         self._engine.withhold(run_ids)
         try:
             created = self._created(new)
-            runs = [self._handle(one.run, one.disposition) for one in created]
+            runs = [self._handle(one.run, one.disposition, withheld=one.disposition == "created") for one in created]
             for run, chosen in zip(runs, options, strict=True):
                 if run.is_active:
                     self._call_back(run.id, chosen.on_progress, chosen.on_log)
@@ -567,7 +584,7 @@ class Durably(Configured):
             used = {one.run.run_id for one in created}
         finally:
             for request in new:
-                if request.run_id not in used and self._codec.artifact_names(request.input):
+                if request.run_id not in used and artifact_names(request.input):
                     self._store.discard_artifacts(request.run_id)
         return created
 
@@ -617,18 +634,18 @@ class Durably(Configured):
             for handle in self._handles.members(event.run_id):
                 handle.on_event(event)
 
-    def _handle(self, record: RunRecord, disposition: Disposition = "created") -> Run:
-        run = Run(self, record, disposition)
-        self._handles.add(run.id, run)
-        if run.is_active:
+    def _handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
+        run = Run(self, record, self._changed, disposition)
+        self._handles.add(record.run_id, run)
+        if record.status in ACTIVE and not withheld:
             # What was told between the reading of the record and the adding is in the store by now.
-            run.refresh(self.run_record(run.id))
+            run.refresh(self.run_record(record.run_id))
         return run
 
     def _existing(self, run_id: str) -> Run:
         run = self.get_run(_checked_id(run_id))
         if run is None:
-            raise NotFoundError(f"There is no run {run_id!r} in this store; d.runs() lists those there are.")
+            raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
         return run
 
     def _define(self, definition: Definition) -> Job:
@@ -651,8 +668,10 @@ class Durably(Configured):
             self._engine.close()
             self._outbox.close()
             self._bus.close()
-            self._store.close()
-            lifetimes.unregister(self)
+            try:
+                self._store.close()
+            finally:
+                lifetimes.unregister(self)
 
     def _retain(self) -> None:
         """Purge what `retain_runs` does not keep, at most once a minute."""
@@ -680,7 +699,7 @@ def open(  # noqa: A001 - the public name
     """
     target = _checked_target(path)
     with lifetimes.one_at_a_time():
-        found: Durably | None = lifetimes.find(target) if isinstance(target, Path) else None
+        found: Durably | None = None if target == ":memory:" else lifetimes.find(target)
         if found is None:
             return Durably(target, **options).init()
         found.set_options(dict(options))
@@ -705,9 +724,13 @@ def _checked_path(path: object) -> Path:
         raise ValidationError(f'A store is a path, ":memory:" or an open DuckDB connection, not {type(path).__name__}.')
     text = os.fspath(path)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise ValidationError(f"{text!r} is no path of a file; give one such as 'jobs.duckdb'.")
-    resolved = Path(text).expanduser().resolve()
-    if resolved.is_dir():
+        raise ValidationError(f"{shown(text)} is no path of a file; give one such as 'jobs.duckdb'.")
+    try:
+        resolved = Path(text).expanduser().resolve()
+        is_directory = resolved.is_dir()
+    except (OSError, RuntimeError, UnicodeError) as error:  # too long, links in a circle, nobody's home
+        raise ValidationError(f"{text[:100]!a} is no path of a file: {error!s:.100}.") from None
+    if is_directory:
         raise ValidationError(
             f"{resolved} is a directory; give the path of a file, such as {resolved / 'jobs.duckdb'}."
         )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from durably_nb.errors import ValidationError
+from durably_nb.wording import shown
 
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 _WRITTEN: Final = re.compile(r"(\d{1,6})([dhm])")
@@ -25,7 +26,7 @@ def parse_span(value: object, what: str) -> timedelta:
         return value
     match = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValidationError(f'{what} is a span such as "30d", "24h" or "60m", or a timedelta, not {value!r}.')
+        raise ValidationError(f'{what} is a span such as "30d", "24h" or "60m", or a timedelta, not {shown(value)}.')
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 

@@ -19,6 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from durably_nb.errors import ValidationError
 from durably_nb.models import JSONValue, LogLevel, ProgressData
+from durably_nb.wording import shown
 
 DomainEventType = Literal["run:trigger", "run:coalesced", "run:complete", "run:fail", "run:cancel", "run:delete"]
 OperationalEventType = Literal[
@@ -241,7 +242,7 @@ def event_from_dict(data: Mapping[str, Any]) -> DurablyEvent:
     kind = data.get("type")
     cls = EVENT_CLASSES.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise ValidationError(f"{kind!r} is no event type; the types are {', '.join(sorted(EVENT_CLASSES))}.")
+        raise ValidationError(f"{shown(kind)} is no event type; the types are {', '.join(sorted(EVENT_CLASSES))}.")
     try:
         text = json.dumps({key: value for key, value in data.items() if key != "type"})
         event: DurablyEvent = _adapter(kind).validate_json(text, strict=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from durably_nb.capture import captured
 from durably_nb.context import AsyncStepContext, StepContext
 from durably_nb.errors import DurablyError, StoreError, Unwind
-from durably_nb.failures import failure_of, is_caused_by
+from durably_nb.failures import failure_of, step_of
 from durably_nb.journal import Journal
 from durably_nb.signals import Signal
 
@@ -129,9 +129,7 @@ class Execution:
         try:
             if self.signal.aborted:
                 self.signal.throw_if_aborted()
-            step = self._context.failed_step
-            name = step[0] if step is not None and is_caused_by(error, step[1]) else None
-            self._journal.run_failed(failure_of(error), name)
+            self._journal.run_failed(failure_of(error), step_of(error, self._claim.run.run_id))
         except Unwind as unwind:
             self._left(unwind)
         except StoreError as broken:

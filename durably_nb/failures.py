@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _HERE: Final = str(Path(__file__).parent)
+_STEP: Final = "_durably_step"
 _MOST: Final = 16_000
 """Characters kept of a message and of a traceback; both ends of a longer one."""
 
@@ -26,16 +27,26 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(type=_name(error), message=_stored(message), traceback=_stored(_traceback(error)))
 
 
-def is_caused_by(error: BaseException, origin: BaseException | None) -> bool:
-    """Whether an exception is `origin`, or was raised from it or while it was handled."""
+def note_step(error: BaseException, run_id: str, step_name: str) -> None:
+    """Remember on an exception which step it came out of: whoever holds it, nobody else keeps it alive."""
+    error.__dict__[_STEP] = (run_id, step_name)
+
+
+def step_of(error: BaseException, run_id: str) -> str | None:
+    """Give the step of a run that an exception came out of, be it in a group, or one raised from it; None if none."""
     seen: set[int] = set()
-    while error is not origin and id(error) not in seen:
-        seen.add(id(error))
-        following = error.__cause__ or error.__context__
-        if following is None:
-            return False
-        error = following
-    return error is origin
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        its_run, step_name = one.__dict__.get(_STEP, (None, None))
+        if its_run == run_id:
+            return step_name
+        inside = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        waiting += [one.__context__, one.__cause__, *reversed(inside)]
+    return None
 
 
 def _name(error: BaseException) -> str:

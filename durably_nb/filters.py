@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 
-from durably_nb.bus import EventSelector
-from durably_nb.models import LogLevel, RunStatus
+if TYPE_CHECKING:
+    from durably_nb.bus import EventSelector
+    from durably_nb.models import LogLevel, RunStatus
 
 Moment: TypeAlias = datetime | timedelta | str
 """An aware time, or how long ago: a timedelta, ``"30d"``, ``"24h"``, ``"60m"``."""
@@ -85,7 +86,9 @@ class LogFilters(RunLogFilters, total=False):
 def filtered_by(filters: type) -> Callable[[_F], _F]:
     """Have a method that takes ``**filters`` show them by name, as a notebook's completion and help look for."""
     shown = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=getattr(kind, "__forward_arg__", kind)
+        )
         for name, kind in filters.__annotations__.items()
     ]
 

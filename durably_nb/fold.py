@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def fold(run: RunRecord | None, row: Row) -> RunRecord | None:
-    """Give the state of a run after a row of it; None: there is no such run (any more)."""
+    """Give the state of a run after a row of it; None: there is no such run (any more).
+
+    A row that the state knows of already changes nothing, so that rows may be folded again.
+    """
+    if run is not None and row.sequence <= run.last_sequence:
+        return run
     if row.type == "run:trigger":
         return _triggered(row)
     if row.type == "run:delete":

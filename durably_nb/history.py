@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from durably_nb.bus import select_types
+from durably_nb.codecs import artifact_names
 from durably_nb.database import catalog_of, explained, identifier, literal
 from durably_nb.durations import parse_moment
 from durably_nb.errors import SerializationError, ValidationError
 from durably_nb.events import WIRE_NAMES
+from durably_nb.filters import EventFilters, Filters, LogFilters, RunFilters, StepFilters
 from durably_nb.names import checked_labels
 from durably_nb.rows import encode_json
 from durably_nb.schema import NAME
+from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,6 +93,7 @@ _LOGS: Final = {
 _ELSEWHERE: Final = frozenset(_EVENTS) - {"data"}
 """Fields of events that have a column of their own; `data` has the others."""
 
+_LABELS: Final = "json_contains(labels, ?::json)"
 _RUN_LABELS: Final = "run_id in (select run_id from run_state where json_contains(labels, ?::json))"
 
 
@@ -101,11 +105,9 @@ class History:
         self._store = store
         self._codec = codec
 
-    def events(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - _Where checks them
+    def events(self, **filters: Unpack[EventFilters]) -> pd.DataFrame:
         """Give events in sequence order."""
-        where = _Where(
-            "timestamp", filters, {"type", "run_id", "job_name", "step_name", "level"}, "json_contains(labels, ?::json)"
-        )
+        where = _Where("timestamp", filters, EventFilters, _LABELS)
         found = self._frame(
             f"select found.*, run_state.state -> 'input' as input from (select * from events {where}) as found "  # noqa: S608 - see _Where
             "left join run_state using (run_id) order by sequence",
@@ -116,24 +118,24 @@ class History:
         found["data"] = _column(data)
         return _typed(found, _EVENTS)
 
-    def runs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - as above
+    def runs(self, **filters: Unpack[RunFilters]) -> pd.DataFrame:
         """Give runs, newest first."""
-        where = _Where("created_at", filters, {"run_id", "job_name", "status"}, "json_contains(labels, ?::json)")
+        where = _Where("created_at", filters, RunFilters, _LABELS)
         found = self._frame(f"select * from runs {where} order by created_sequence desc", where)  # noqa: S608 - as above
         found["labels"] = _column([_loaded(text) for text in found["labels"]])
         for name in ("input", "output"):
             found[name] = _column([self._value(_loaded(text)) for text in found[name]])
         return _typed(found, _RUNS)
 
-    def steps(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - as above
+    def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
         """Give executions of steps, in the order in which they began."""
-        where = _Where("started_at", filters, {"run_id", "job_name", "step_name", "status"}, _RUN_LABELS)
+        where = _Where("started_at", filters, StepFilters, _RUN_LABELS)
         found = self._frame(f"select * from steps {where} order by sequence", where)  # noqa: S608 - as above
         return _typed(found, _STEPS)
 
-    def logs(self, **filters: Any) -> pd.DataFrame:  # noqa: ANN401 - as above
+    def logs(self, **filters: Unpack[LogFilters]) -> pd.DataFrame:
         """Give lines of the logs, in sequence order."""
-        where = _Where("timestamp", filters, {"run_id", "job_name", "step_name", "level"}, _RUN_LABELS)
+        where = _Where("timestamp", filters, LogFilters, _RUN_LABELS)
         found = self._frame(f"select * from logs {where} order by sequence", where)  # noqa: S608 - as above
         found["data"] = _column([self._value(_loaded(text)) for text in found["data"]])
         return _typed(found, _LOGS)
@@ -153,7 +155,7 @@ class History:
     def _value(self, stored: Any) -> Any:  # noqa: ANN401 - any value that was stored
         """Give a value as it was; what lies in files beside the store stays described."""
         try:
-            return stored if self._codec.artifact_names(stored) else self._codec.decode(stored)
+            return stored if artifact_names(stored) else self._codec.decode(stored)
         except SerializationError:  # its class is not defined in this kernel: the description is still an answer
             return stored
 
@@ -181,9 +183,9 @@ def sql_cursor(store: Store, query: str) -> duckdb.DuckDBPyConnection:
 class _Where:
     """The conditions of a query: fixed pieces of SQL, and the values for their places."""
 
-    def __init__(self, moment: str, filters: Mapping[str, Any], columns: set[str], labels: str) -> None:
+    def __init__(self, moment: str, filters: Mapping[str, Any], known: type[Filters], labels: str) -> None:
         self._moment = moment
-        self._columns = columns
+        self._known = known.__annotations__
         self._labels = labels
         self._conditions: list[str] = []
         self._limit: int | None = None
@@ -202,19 +204,20 @@ class _Where:
         return "" if self._limit is None else " limit ?"
 
     def _add(self, name: str, value: object) -> None:
+        if name not in self._known:
+            raise ValidationError(
+                f"There is no filter {shown(name)} here: {did_you_mean(name, self._known, 'the filters')}"
+            )
         if name == "limit":
             self._limit = checked_count(value, "limit")
         elif name == "labels":
             self._put(self._labels, encode_json(checked_labels(value)))
         elif name in {"since", "until"}:
             self._put(f"{self._moment} {'>=' if name == 'since' else '<'} ?::timestamptz", _utc(value, name))
-        elif name == "type" and name in self._columns:
+        elif name == "type":
             self._put("type in (select unnest(?::varchar[]))", list(select_types(value)))  # type: ignore[arg-type] # checked there
-        elif name in self._columns:
-            self._put(f"{name} in (select unnest(?::varchar[]))", one_or_many(value, name))
         else:
-            known = ", ".join([*sorted(self._columns), "labels", "since", "until", "limit"])
-            raise ValidationError(f"There is no filter {name!r} here; the filters are {known}.")
+            self._put(f"{name} in (select unnest(?::varchar[]))", one_or_many(value, name))
 
     def _put(self, condition: str, value: object) -> None:
         self._conditions.append(condition)
@@ -230,11 +233,11 @@ def one_or_many(value: object, what: str) -> list[str]:
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, Iterable):
-        raise ValidationError(f"{what} is a string or a list of strings, not {value!r}.")
+        raise ValidationError(f"{what} is a string or a list of strings, not {shown(value)}.")
     listed = list(names)
     for name in listed:
         if not isinstance(name, str):
-            raise ValidationError(f"{what} is a string or a list of strings; {name!r} is none.")
+            raise ValidationError(f"{what} is a string or a list of strings; {shown(name)} is none.")
     return listed
 
 
@@ -246,7 +249,7 @@ def checked_count(value: object, what: str) -> int:
 
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValidationError(f"{what} is a whole number from 0 up, not {value!r}.")
+        raise ValidationError(f"{what} is a whole number from 0 up, not {shown(value)}.")
     return value
 
 

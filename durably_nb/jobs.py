@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from durably_nb.definitions import Options, Trigger, options_from
 from durably_nb.errors import NotFoundError, ValidationError
+from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ class Job:
 
     def __repr__(self) -> str:
         """Show the job as its function is written."""
-        return f"<Job {self.name}{self.definition.signature}>"
+        return f"<Job {self.definition.signature}>"
 
     def options(self, **options: Any) -> Job:  # noqa: ANN401 - each is checked by name
         """Give the same job with options: see `Options` for what there is.
@@ -137,7 +138,7 @@ class Job:
             raise ValidationError(f"an input is a mapping by parameter name or a Trigger, not {type(item).__name__}.")
         for name in item:
             if not isinstance(name, str):
-                raise ValidationError(f"an input's names are strings; {name!r} is none.")
+                raise ValidationError(f"an input's names are strings; {shown(name)} is none.")
         return self.definition.signature.bind((), dict(item)), options
 
 
@@ -191,11 +192,11 @@ class Jobs:
 
     def __repr__(self) -> str:
         """Show each job as its function is written."""
-        return f"<Jobs {', '.join(f'{name}{one.signature}' for name, one in self.definitions.items()) or '(none)'}>"
+        return f"<Jobs {', '.join(str(one.signature) for one in self.definitions.values()) or '(none)'}>"
 
     def _missing(self, name: str) -> str:
         defined = ", ".join(self.definitions) or "none"
-        return f"There is no job {name!r} here; defined are: {defined}. Run the cell that defines it."
+        return f"There is no job {shown(name)} here; defined are: {defined}. Run the cell that defines it."
 
 
 def _each(inputs: object) -> Iterable[Any]:

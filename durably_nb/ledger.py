@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from durably_nb.errors import StoreError
 from durably_nb.events import RunProgressEvent
+from durably_nb.forks import generation
 from durably_nb.live import LiveRuns
 from durably_nb.models import ACTIVE
 from durably_nb.recovery import Recovered, recover
@@ -21,14 +22,13 @@ from durably_nb.writer import Entry, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
 
     from durably_nb.clock import Clock
     from durably_nb.models import JSONValue, RunRecord
     from durably_nb.opening import Database
     from durably_nb.rows import InternalType
     from durably_nb.store import Draft
-    from durably_nb.writer import Transaction
+    from durably_nb.writer import Commit, Transaction
 
 _CHANGES_STATE: Final = frozenset(
     {"run:trigger", "run:leased", "run:complete", "run:fail", "run:cancel", "run:delete", "step:complete"}
@@ -52,6 +52,8 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._pid = os.getpid()
+        self._generation = generation()
+        self._moment = (0, from_ms(0))
         self._sequence = database.sequence
         self._broken: Exception | None = None
         self._closed = False
@@ -100,7 +102,7 @@ class Ledger:
         self._writer.wait_for_space()
 
     def _refuse_after_fork(self) -> None:
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             raise StoreError(
                 f"The store was opened in process {self._pid}, and this is a process forked from it: what it would "
                 "write is lost. Use it in the process that opened it, and hand results back to that one."
@@ -110,7 +112,9 @@ class Ledger:
         """Give an event its sequence and time; it is not accepted yet."""
         self._sequence += 1
         ms = self._clock.now_ms()
-        event = draft(sequence=self._sequence, timestamp=from_ms(ms))
+        if ms != self._moment[0]:  # many events share a millisecond, and making a datetime costs more than comparing
+            self._moment = (ms, from_ms(ms))
+        event = draft(sequence=self._sequence, timestamp=self._moment[1])
         return Entry(sequence=self._sequence, ms=ms, run_id=run_id, type=event.type, event=event, extra=extra)
 
     def follow(self, entry: Entry) -> None:
@@ -132,12 +136,12 @@ class Ledger:
         run_id: str | None,
         extra: Mapping[str, JSONValue] | None = None,
         *,
-        committed: Future[None] | None = None,
+        commit: Commit | None = None,
         transaction: Transaction | None = None,
     ) -> Receipt:
         """Number an event, follow it and queue it."""
         entry = self.number(draft, run_id, extra)
-        entry.future = committed
+        entry.commit = commit
         entry.transaction = transaction
         self.follow(entry)
         self.put(entry)
@@ -150,7 +154,7 @@ class Ledger:
         *,
         extra: Mapping[str, JSONValue] | None = None,
         base: RunRecord | None = None,
-        committed: Future[None] | None = None,
+        commit: Commit | None = None,
         transaction: Transaction | None = None,
     ) -> None:
         """Do the same for a row that no listener hears; `base` brings an ended run back to life."""
@@ -161,7 +165,7 @@ class Ledger:
             run_id=run_id,
             type=kind,
             extra=extra,
-            future=committed,
+            commit=commit,
             transaction=transaction,
             base=base,
         )
@@ -184,7 +188,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is left, end the writer and close the database; may be called twice."""
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             return  # the writer thread, the connection and the lock are the parent's
         with self.lock:
             if self._closed:
@@ -227,7 +231,7 @@ class Ledger:
 def receipt_of(entry: Entry) -> Receipt:
     """Give the receipt of an entry that holds an event."""
     event: Any = entry.event
-    return Receipt(event, entry.future)
+    return Receipt(event, entry.commit)
 
 
 def closed_error() -> StoreError:

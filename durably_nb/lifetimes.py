@@ -5,10 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from contextlib import ExitStack
+from typing import Any, Protocol
 
 
 class Closable(Protocol):
@@ -20,13 +18,13 @@ class Closable(Protocol):
 
 _opening = threading.RLock()
 _lock = threading.Lock()
-_open: dict[Closable, Path | None] = {}
+_open: dict[Closable, tuple[object, ...]] = {}
 
 
-def register(opened: Closable, path: Path | None) -> None:
-    """Keep something until it is closed."""
+def register(opened: Closable, *names: object) -> None:
+    """Keep something until it is closed; it is found by its path, and by the connection it was opened on."""
     with _lock:
-        _open[opened] = path
+        _open[opened] = names
 
 
 def unregister(closed: Closable) -> None:
@@ -35,10 +33,10 @@ def unregister(closed: Closable) -> None:
         _open.pop(closed, None)
 
 
-def find(path: Path) -> Any:  # noqa: ANN401 - whatever was registered
-    """Give what is open on a path; None if nothing is."""
+def find(name: object) -> Any:  # noqa: ANN401 - whatever was registered
+    """Give what is open by a name; None if nothing is."""
     with _lock:
-        return next((opened for opened, its_path in _open.items() if its_path == path), None)
+        return next((opened for opened, names in _open.items() if name in names), None)
 
 
 def one_at_a_time() -> threading.RLock:
@@ -47,8 +45,9 @@ def one_at_a_time() -> threading.RLock:
 
 
 def _close_all() -> None:
-    for opened in list(_open):
-        opened.close_at_exit()
+    with ExitStack() as closing:  # which goes on with the others if one cannot be closed
+        for opened in list(_open):
+            closing.callback(opened.close_at_exit)
 
 
 def _forget_in_child() -> None:

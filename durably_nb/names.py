@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from durably_nb.errors import ValidationError
+from durably_nb.wording import shown
 
 MAX_LENGTH: Final = 255
-_SHOWN: Final = 40
 
 
 def checked_name(value: object, what: str) -> str:
@@ -20,12 +20,12 @@ def checked_name(value: object, what: str) -> str:
 
     """
     if type(value) is not str:
-        raise ValidationError(f"{what} is a string, not {type(value).__name__} ({_short(value)}).")
+        raise ValidationError(f"{what} is a string, not {type(value).__name__} ({shown(value)}).")
     if not value.strip():
         raise ValidationError(f"{what} is empty; give it a name that says what it is.")
     if len(value) > MAX_LENGTH:
         raise ValidationError(
-            f"{what} has {len(value):,} characters ({_short(value)}); {MAX_LENGTH} are the most. "
+            f"{what} has {len(value):,} characters ({shown(value)}); {MAX_LENGTH} are the most. "
             "Put long text into the input, not into the name."
         )
     if not value.isascii() or "\0" in value:
@@ -51,18 +51,13 @@ def storable_text(text: str) -> str:
 
 
 def _checked_label(key: str, value: object) -> str:
-    return "" if value == "" else checked_name(value, f"The label {key!r}")
+    return "" if type(value) is str and not value else checked_name(value, f"The label {key!r}")
 
 
 def _refuse_unstorable(value: str, what: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValidationError(f"{what} has a lone surrogate ({_short(value)}), which is no text.") from None
+        raise ValidationError(f"{what} has a lone surrogate ({shown(value)}), which is no text.") from None
     if "\0" in value:
-        raise ValidationError(f"{what} has a NUL character ({_short(value)}).")
-
-
-def _short(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise ValidationError(f"{what} has a NUL character ({shown(value)}).")

@@ -13,7 +13,7 @@ from durably_nb import schema
 from durably_nb.artifacts import Artifacts
 from durably_nb.codecs import Codec
 from durably_nb.database import Atomic, catalog_of, connect, explained, identifier, use
-from durably_nb.errors import StoreCorruptError
+from durably_nb.errors import StoreCorruptError, StoreError, StoreLockedError
 from durably_nb.ownership import Ownership
 from durably_nb.recovery import recover
 from durably_nb.run_state import set_meta, write_states
@@ -62,7 +62,8 @@ def open_database(target: Path | str | duckdb.DuckDBPyConnection) -> Database:
     """
     if isinstance(target, duckdb.DuckDBPyConnection):
         with explained("The connection"):
-            _, file = catalog_of(target)
+            catalog, file = catalog_of(target)
+            _refuse_attached(target, catalog)
         path = Path(file).resolve() if file else None
     else:
         path = None if target == ":memory:" else Path(target)
@@ -79,6 +80,26 @@ def open_database(target: Path | str | duckdb.DuckDBPyConnection) -> Database:
         raise
 
 
+def _refuse_attached(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
+    """Refuse a connection that uses a database it attached: its cursors would go to the other one."""
+    with connection.cursor() as cursor:
+        main, _ = catalog_of(cursor)
+    if main != catalog:
+        raise StoreError(
+            f"The connection uses the database {catalog!r}, which it has attached beside {main!r}. Detach it and give "
+            "the path of its file, or a connection that was opened on it."
+        )
+
+
+def _refuse_shared(connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse a database in memory that another store has: there is no file to lock, and no crash it outlives."""
+    if connection.execute("select 1 from meta where key = 'closed' and value = ''").fetchall():
+        raise StoreLockedError(
+            "The database in memory behind this connection is in use by another Durably of this process. "
+            "Go on with that one, or close() it first."
+        )
+
+
 def _opened(target: Path | str | duckdb.DuckDBPyConnection, path: Path | None, ownership: Ownership | None) -> Database:
     is_ours = not isinstance(target, duckdb.DuckDBPyConnection)
     if isinstance(target, duckdb.DuckDBPyConnection):
@@ -91,6 +112,8 @@ def _opened(target: Path | str | duckdb.DuckDBPyConnection, path: Path | None, o
         catalog, _ = catalog_of(connection)
         _migrate(connection, catalog)
         use(connection, catalog)
+        if path is None:
+            _refuse_shared(connection)
         artifacts = None if path is None else Artifacts(path.with_name(path.name + ".artifacts"))
         runs, sequence, was_closed = _read(connection, _schema(catalog))
         if artifacts is not None and not was_closed:
@@ -123,17 +146,20 @@ def _migrate(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
 
 def _version(connection: duckdb.DuckDBPyConnection, catalog: str) -> int:
     tables = connection.execute(
-        "select table_name from duckdb_tables() where database_name = ? and schema_name = ?", [catalog, schema.NAME]
+        "select table_name from information_schema.tables where table_catalog = ? and table_schema = ?",
+        [catalog, schema.NAME],
     ).fetchall()
     if not tables:
         return 0
-    if ("meta",) not in tables:
+    try:
+        query = f"select value::integer from {_schema(catalog)}.meta where key = 'version'"  # noqa: S608 - the catalog's name, quoted
+        ((version,),) = connection.execute(query).fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException, ValueError):
         raise StoreCorruptError(
             f"The database {catalog!r} has a schema named {schema.NAME!r} that is not this library's; nothing was "
             "changed. Rename that schema, or open another file."
-        )
-    found = connection.execute(f"select value from {_schema(catalog)}.meta where key = 'version'").fetchall()  # noqa: S608 - the catalog's name, quoted
-    return int(found[0][0]) if found else 0
+        ) from None
+    return int(version)
 
 
 def _read(connection: duckdb.DuckDBPyConnection, qualified: str) -> tuple[list[RunRecord], int, bool]:
@@ -141,7 +167,7 @@ def _read(connection: duckdb.DuckDBPyConnection, qualified: str) -> tuple[list[R
     meta = dict(connection.execute("select key, value from meta").fetchall())
     found = recover(connection)
     with Atomic(connection):
-        write_states(connection, qualified, list(found.unfolded.values()), reached=found.last)
+        write_states(connection, qualified, list(found.unfolded.values()))
         set_meta(connection, qualified, "closed", "")
     closed = meta.get("closed")
     was_closed = closed != ""

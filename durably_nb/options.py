@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from datetime import timedelta
 from typing import Any, Final, Literal, TypedDict
@@ -14,6 +13,7 @@ from traitlets.config import Config, Configurable
 from durably_nb.durations import parse_span
 from durably_nb.errors import ValidationError
 from durably_nb.names import checked_labels
+from durably_nb.wording import did_you_mean, shown
 
 _A_DAY_MS: Final = 24 * 60 * 60 * 1000
 _MOST_RUNS: Final = 1_000
@@ -92,12 +92,12 @@ class Configured(Configurable):
             ValidationError: It says which option may have been meant.
 
         """
-        known = cls.class_trait_names(config=True)
+        known = sorted(cls.class_trait_names(config=True))
         for name in options:
             if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(sorted(known))}."
-                raise ValidationError(f"Durably has no option {name!r}: {hint}")
+                raise ValidationError(
+                    f"Durably has no option {shown(name)}: {did_you_mean(name, known, 'the options')}"
+                )
 
     def set_options(self, options: dict[str, Any]) -> None:
         """Set several options, all or none.
@@ -109,7 +109,7 @@ class Configured(Configurable):
         self.refuse_unknown(options)
         for name, value in options.items():
             if isinstance(getattr(type(self), name), traitlets.Int) and isinstance(value, bool):
-                raise ValidationError(f"{name} is a whole number, not {value!r}.")
+                raise ValidationError(f"{name} is a whole number, not {shown(value)}.")
         lease_ms = options.get("lease_ms")
         if isinstance(lease_ms, int) and lease_ms <= self.lease_renew_interval_ms:
             # Who asks for a short lease wants it renewed in time, without having to say so.
@@ -163,7 +163,9 @@ class Configured(Configurable):
             try:
                 pydantic.TypeAdapter(value)
             except pydantic.PydanticUserError as error:
-                raise ValidationError(f"labels is a pydantic model or a TypedDict, not {value!r}: {error}") from None
+                raise ValidationError(
+                    f"labels is a pydantic model or a TypedDict, not {shown(value)}: {error}"
+                ) from None
         return value
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from durably_nb.bus import EventBus
     from durably_nb.store import Receipt
@@ -41,9 +40,13 @@ class Outbox:
 
     def tell(self, receipts: Iterable[Receipt]) -> None:
         """Tell committed events of runs that no other thread knows of yet, or of no run at all."""
-        with _telling():
+        before = _this_thread.telling
+        _this_thread.telling = True
+        try:
             for receipt in receipts:
                 self._bus.emit(receipt.event)
+        finally:
+            _this_thread.telling = before
 
     def tell_later(self, receipt: Receipt) -> None:
         """Have an event of no run told on the outbox's own thread."""
@@ -79,12 +82,10 @@ class Line:
         If another thread is telling, wait for it. A listener that causes further events never waits
         (it may be standing in its own way): they are told after it returns.
         """
-        may_wait = not _is_telling()
+        may_wait = not _this_thread.telling
         while self._is_ready() and self._one_teller.acquire(blocking=may_wait):
             try:
-                with _telling():
-                    while self._is_ready():
-                        self._tell_first()
+                self._tell_ready()
             finally:
                 self._one_teller.release()
 
@@ -98,10 +99,16 @@ class Line:
     def _is_ready(self) -> bool:
         return bool(self._receipts) and self._receipts[0].ready
 
-    def _tell_first(self) -> None:
-        receipt = self._receipts.popleft()
-        if not receipt.void:
-            self._bus.emit(receipt.event)
+    def _tell_ready(self) -> None:
+        before = _this_thread.telling
+        _this_thread.telling = True
+        try:
+            while self._is_ready():
+                receipt = self._receipts.popleft()
+                if not receipt.void:
+                    self._bus.emit(receipt.event)
+        finally:
+            _this_thread.telling = before
 
 
 class Teller:
@@ -141,18 +148,9 @@ class Teller:
             call()
 
 
-_this_thread = threading.local()
+class _ThisThread(threading.local):
+    telling = False
+    """Whether a listener may be standing on this thread."""
 
 
-def _is_telling() -> bool:
-    return getattr(_this_thread, "telling", False)
-
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    before = _is_telling()
-    _this_thread.telling = True
-    try:
-        yield
-    finally:
-        _this_thread.telling = before
+_this_thread = _ThisThread()

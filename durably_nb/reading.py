@@ -13,6 +13,7 @@ from durably_nb.errors import NotFoundError
 from durably_nb.models import CompletedStep
 from durably_nb.rows import EMITTED, Row, encode_json, event_from_row
 from durably_nb.run_state import read_state
+from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -117,7 +118,7 @@ class Reading:
         steps = self.completed_steps(run_id)
         if step_name not in steps:
             names = ", ".join(repr(name) for name in steps) or "none"
-            raise NotFoundError(f"Run {run_id} has no completed step {step_name!r}; completed: {names}.")
+            raise NotFoundError(f"Run {run_id} has no completed step {shown(step_name)}; completed: {names}.")
         if self._rows("select 1 from log where run_id = ? and type = 'store:drop-outputs'", [run_id]):
             raise NotFoundError(
                 f"What step {step_name!r} of run {run_id} returned was dropped when the run completed, since the store "

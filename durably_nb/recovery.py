@@ -33,8 +33,8 @@ class Recovered:
 
 def recover(connection: duckdb.DuckDBPyConnection) -> Recovered:
     """Read the runs that are not ended, and those that the log changed since the last fold."""
-    found = connection.execute("select value from meta where key = 'folded'").fetchall()
-    folded = int(found[0][0]) if found else 0
+    # A fold covers all that is on disk at its time, so that no row before the newest one of them is missing.
+    [(folded,)] = connection.execute("select coalesce(max(last_sequence), 0) from run_state").fetchall()
     rows = _rows_after(connection, folded)
     strangers = {row.run_id for row in rows if row.run_id is not None}
     states = _states(connection, sorted(strangers))

@@ -22,18 +22,15 @@ def read_state(text: str) -> RunRecord:
     return _record.validate_json(text)
 
 
-def write_states(
-    connection: duckdb.DuckDBPyConnection, schema: str, runs: Sequence[RunRecord], *, reached: int
-) -> None:
-    """Write the states of runs as the log has them up to the sequence `reached`."""
+def write_states(connection: duckdb.DuckDBPyConnection, schema: str, runs: Sequence[RunRecord]) -> None:
+    """Write the states of runs, in one statement."""
     if runs:
         columns = [list(column) for column in zip(*map(_row, runs), strict=True)]
         connection.execute(
             f"insert or replace into {schema}.run_state select unnest($1), unnest($2), unnest($3), unnest($4), "
-            "unnest($5::bigint[]), unnest($6::varchar[]), unnest($7), unnest($8)",
+            "unnest($5), unnest($6::bigint[]), unnest($7::varchar[]), unnest($8), unnest($9)",
             columns,
         )
-    set_meta(connection, schema, "folded", str(reached))
 
 
 def set_meta(connection: duckdb.DuckDBPyConnection, schema: str, key: str, value: str) -> None:
@@ -47,6 +44,7 @@ def _row(run: RunRecord) -> tuple[object, ...]:
         run.job_name,
         run.status,
         run.created_sequence,
+        run.last_sequence,
         None if run.completed_at is None else to_ms(run.completed_at),
         run.idempotency_key,
         encode_json(dict(run.labels)),

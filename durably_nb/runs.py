@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 import traitlets
 
 from durably_nb.definitions import checked_timeout
 from durably_nb.errors import CancelledError, ConflictError, RunFailedError
+from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters, filtered_by
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
-from durably_nb.waiting import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from durably_nb.events import DurablyEvent
+    from durably_nb.filters import EventFilters, LogFilters, StepFilters
     from durably_nb.models import Disposition, JSONValue, RunRecord
+    from durably_nb.waiting import Wakeup
 
 _LOOK_S: Final = 0.5
 """How often somebody who waits without a limit looks whether a worker is still there."""
@@ -48,14 +50,14 @@ class Host(Protocol):
     def delete_run(self, run_id: str) -> None:
         """Delete a run that ended."""
 
-    def events(self, *, run_id: str) -> pd.DataFrame:
-        """Give its events."""
+    def events(self, **filters: Unpack[EventFilters]) -> pd.DataFrame:
+        """Give events."""
 
-    def steps(self, *, run_id: str) -> pd.DataFrame:
-        """Give its steps."""
+    def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
+        """Give steps."""
 
-    def logs(self, *, run_id: str) -> pd.DataFrame:
-        """Give its log."""
+    def logs(self, **filters: Unpack[LogFilters]) -> pd.DataFrame:
+        """Give log lines."""
 
     def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give what a completed step returned."""
@@ -85,17 +87,14 @@ class Run(traitlets.HasTraits):
     output = traitlets.Any(allow_none=True, read_only=True)
     error = traitlets.Unicode(allow_none=True, default_value=None, read_only=True)
 
-    def __init__(self, host: Host, record: RunRecord, disposition: Disposition = "created") -> None:
-        """Take the state so far; the host brings what follows."""
+    def __init__(self, host: Host, record: RunRecord, changed: Wakeup, disposition: Disposition = "created") -> None:
+        """Take the state so far; the host brings what follows. Handles share `changed`: a lock each is dear."""
         super().__init__()
         self._host = host
         self._record = record
-        self._ended = False
-        self._changed = Wakeup()
+        self._ended = record.status in TERMINAL
+        self._changed = changed
         self.disposition = disposition
-        self.set_trait("id", record.run_id)
-        self.set_trait("job_name", record.job_name)
-        self.refresh(record)
 
     def __repr__(self) -> str:
         """Show what it is and where it stands, in a line."""
@@ -249,17 +248,20 @@ class Run(traitlets.HasTraits):
 
     # --- history ---
 
-    def events(self) -> pd.DataFrame:
-        """Give its events as a DataFrame."""
-        return self._host.events(run_id=self.id)
+    @filtered_by(RunEventFilters)
+    def events(self, **filters: Unpack[RunEventFilters]) -> pd.DataFrame:
+        """Give its events as a DataFrame; filters as in `Durably.events`."""
+        return self._host.events(run_id=self.id, **filters)
 
-    def steps(self) -> pd.DataFrame:
-        """Give its steps as a DataFrame, a row for each execution of one."""
-        return self._host.steps(run_id=self.id)
+    @filtered_by(RunStepFilters)
+    def steps(self, **filters: Unpack[RunStepFilters]) -> pd.DataFrame:
+        """Give its steps as a DataFrame, a row for each execution of one; filters as in `Durably.steps`."""
+        return self._host.steps(run_id=self.id, **filters)
 
-    def logs(self) -> pd.DataFrame:
-        """Give its log as a DataFrame."""
-        return self._host.logs(run_id=self.id)
+    @filtered_by(RunLogFilters)
+    def logs(self, **filters: Unpack[RunLogFilters]) -> pd.DataFrame:
+        """Give its log as a DataFrame; filters as in `Durably.logs`."""
+        return self._host.logs(run_id=self.id, **filters)
 
     def step_output(self, step_name: str) -> Any:  # noqa: ANN401 - what the step returned
         """Give what a completed step returned.
@@ -274,8 +276,8 @@ class Run(traitlets.HasTraits):
 
     def observe(self, handler: Callable[..., Any], names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002, ANN401 - the signature of HasTraits
         """Call `handler` when a trait changes, on the thread that executes the run."""
-        if not self.trait_has_value("output"):
-            self.set_trait("output", self.output)  # decoded only where it was asked for; now it is
+        for trait in self.trait_names():
+            getattr(self, trait)  # traits are filled when they are first asked for: a change needs what was before
         super().observe(handler, names, type)
 
     def on_event(self, event: DurablyEvent) -> None:
@@ -298,8 +300,29 @@ class Run(traitlets.HasTraits):
             if self.trait_has_value("output"):
                 self.set_trait("output", self._decoded_output())
         finally:  # an observer may raise; whoever waits must not wait for ever
-            self._ended = record.status in TERMINAL
-            self._changed.notify()
+            if record.status in TERMINAL:
+                self._ended = True
+                self._changed.notify()
+
+    @traitlets.default("id")
+    def _first_id(self) -> str:
+        return self._record.run_id
+
+    @traitlets.default("job_name")
+    def _first_job_name(self) -> str:
+        return self._record.job_name
+
+    @traitlets.default("status")
+    def _first_status(self) -> str:
+        return self._record.status
+
+    @traitlets.default("progress")
+    def _first_progress(self) -> ProgressData | None:
+        return self._record.progress
+
+    @traitlets.default("error")
+    def _first_error(self) -> str | None:
+        return None if self._record.failure is None else str(self._record.failure)
 
     @traitlets.default("output")
     def _decoded_output(self) -> Any:  # noqa: ANN401 - what the job function returned

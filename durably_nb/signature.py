@@ -7,7 +7,6 @@ import copy
 import difflib
 import functools
 import inspect
-import reprlib
 import sys
 import types
 import typing
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NewType
 import pydantic
 
 from durably_nb.errors import ValidationError
+from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,9 +28,6 @@ if sys.version_info >= (3, 14):
 _new_type: Callable[[str, object], type[object]] = NewType  # type: ignore[assignment] # called at run time
 _CONFIG = pydantic.ConfigDict(arbitrary_types_allowed=True)
 _SHOWN_REASONS = 4
-_SHOWN_CHARACTERS = 80
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _SHOWN_CHARACTERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +150,7 @@ class Signature:
             return self._output(value)
         except (pydantic.ValidationError, pydantic.PydanticUserError) as error:
             raise ValidationError(
-                f"{self.name} returned {_short(value)}, but its return hint is {self._output}: "
+                f"{self.name} returned {shown(value)}, but its return hint is {self._output}: "
                 f"{_reason(error)}. Return what the hint says, or change the hint."
             ) from error
 
@@ -168,7 +165,7 @@ class Signature:
         if name == self._step_name:
             return f"is given {name!r} by the worker, not by the call"
         close = difflib.get_close_matches(str(name), self.parameters, n=1)
-        return f"has no parameter {_short(name)}" + (f" (did you mean {close[0]!r}?)" if close else "")
+        return f"has no parameter {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 class _Check:
@@ -196,7 +193,7 @@ class _Check:
         try:
             return self(value)
         except (pydantic.ValidationError, pydantic.PydanticUserError) as error:
-            problems.append(f"cannot take {name}={_short(value)}: {_reason(error)}")
+            problems.append(f"cannot take {name}={shown(value)}: {_reason(error)}")
             return value
 
 
@@ -222,7 +219,7 @@ def _checked_name(fn: object, name: str | None) -> str:
         refusal = "it has no name under which its runs could be found again; pass name=..."
     else:
         return found
-    raise ValidationError(f"{_short(fn)} cannot be a job: {refusal}.")
+    raise ValidationError(f"{shown(fn)} cannot be a job: {refusal}.")
 
 
 def _called(fn: Callable[..., object]) -> Callable[..., object]:
@@ -319,13 +316,13 @@ def _default(parameter: Parameter) -> object:
         return copy.deepcopy(parameter.default)
     except Exception as error:  # whatever copying an object of the user's can raise
         raise ValidationError(
-            f"The default {parameter.name}={_short(parameter.default)} cannot be copied for a run ({error}). "
+            f"The default {parameter.name}={shown(parameter.default)} cannot be copied for a run ({error}). "
             "Pass a value, or give the parameter a plain default such as None."
         ) from error
 
 
 def _printable(raw: Raw) -> Raw:
-    return raw if raw.default is Raw.empty else raw.replace(default=_Verbatim(_short(raw.default)))
+    return raw if raw.default is Raw.empty else raw.replace(default=_Verbatim(shown(raw.default)))
 
 
 def _reason(error: Exception) -> str:
@@ -336,12 +333,3 @@ def _reason(error: Exception) -> str:
     reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in found]
     more = len(reasons) - _SHOWN_REASONS
     return ", ".join(reasons[:_SHOWN_REASONS]) + (f", and {more} more" if more > 0 else "")
-
-
-def _short(value: object) -> str:
-    """Give the repr in one line of some eighty characters; a repr that raises does no harm."""
-    try:
-        text = " ".join(_REPR.repr(value).split())
-    except Exception as error:  # noqa: BLE001 - the class is the user's, and so is what its repr raises
-        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections import deque
+from functools import partial
 from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 T = TypeVar("T")
 
@@ -15,26 +17,36 @@ class WeakGroups(Generic[T]):
     def __init__(self) -> None:
         """Begin empty."""
         self._lock = threading.Lock()
-        self._groups: WeakValueDictionary[str, WeakSet[T]] = WeakValueDictionary()
-        # A group lives as long as one of its members.
-        self._group_of: WeakKeyDictionary[T, WeakSet[T]] = WeakKeyDictionary()
+        self._groups: dict[str, tuple[weakref.ref[T], ...]] = {}
+        # The collector calls back at any moment, also while this thread has the lock: it only leaves a note.
+        self._gone: deque[tuple[str, weakref.ref[T]]] = deque()
 
     def add(self, key: str, member: T) -> None:
         """Add an object to the group of a key."""
         with self._lock:
-            group = self._groups.get(key)
-            if group is None:
-                self._groups[key] = group = WeakSet()
-            group.add(member)
-            self._group_of[member] = group
+            self._clear_away()
+            group = self._groups.get(key, ())
+            self._groups[key] = (*group, weakref.ref(member, partial(self._note, key)))
 
     def members(self, key: str) -> list[T]:
         """Give the objects of a group."""
-        if key not in self._groups:  # most events have no handle; they should cost next to nothing
-            return []
-        with self._lock:
-            return list(self._groups.get(key, ()))
+        found = (reference() for reference in self._groups.get(key, ()))
+        return [member for member in found if member is not None]
 
     def __len__(self) -> int:
         """Give the number of objects in all groups."""
-        return len(self._group_of)
+        with self._lock:
+            self._clear_away()
+            return sum(map(len, self._groups.values()))
+
+    def _note(self, key: str, reference: weakref.ref[T]) -> None:
+        self._gone.append((key, reference))
+
+    def _clear_away(self) -> None:
+        while self._gone:
+            key, reference = self._gone.popleft()
+            left = tuple(other for other in self._groups[key] if other is not reference)
+            if left:
+                self._groups[key] = left
+            else:
+                del self._groups[key]

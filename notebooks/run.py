@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = Path(__file__).parent
 BUILD = NOTEBOOKS.parent / "build" / "notebooks"
@@ -34,15 +35,21 @@ def main(names: list[str]) -> None:
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """Return the notebook with its outputs; a cell that raises ends it with that cell's traceback."""
+    """Return the notebook with its outputs; a cell that raises ends it all with that cell's traceback."""
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    metadata = notebook.metadata
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
+        record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings say nothing of the notebook
     )
-    client.execute()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        sys.exit(f"{path.name} failed. {error}")
+    notebook.metadata = metadata  # without the versions of this machine
     return notebook
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from durably_nb.artifacts import Artifacts
-from durably_nb.codecs import INLINE_LIMIT, Codec
+from durably_nb.codecs import INLINE_LIMIT, Codec, artifact_names
 from durably_nb.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def test_the_file_of_a_frame_is_a_table_for_anyone(codec: Codec, tmp_path: Path)
         },
         index=pd.Index(np.arange(rows, 0, -1), name="flight"),
     )
-    (name,) = codec.artifact_names(codec.encode(frame, run_id=RUN))
+    (name,) = artifact_names(codec.encode(frame, run_id=RUN))
     assert name.endswith(".parquet")
     with duckdb.connect() as connection:
         found = connection.execute(

@@ -34,8 +34,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from durably_nb.artifacts import Artifacts
-from durably_nb.codecs import INLINE_LIMIT, MAX_DEPTH, Codec
+from durably_nb.codecs import INLINE_LIMIT, Codec, artifact_names, describe
 from durably_nb.errors import SerializationError
+from durably_nb.values.walk import MAX_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,7 +293,7 @@ def test_any_combination_comes_back(value: object) -> None:
 def test_what_is_stored_is_described_without_decoding(value: object) -> None:
     """The type and size of a stored value are known without reading it."""
     stored = Codec().encode(value, run_id=RUN)
-    name, size = Codec().describe(stored)
+    name, size = describe(stored)
     assert name == ("None" if value is None else type(value).__name__.replace("PosixPath", "Path"))
     assert size == len(json.dumps(stored, separators=(",", ":")))
 
@@ -309,9 +310,9 @@ def test_descriptions_name_the_type(codec: Codec) -> None:
     }
     expected |= {"ndarray": np.zeros(2), "DataFrame": pd.DataFrame(), "float64": np.float64(1), "Model": Model(a=1)}
     for name, value in expected.items():
-        assert codec.describe(codec.encode(value, run_id=RUN))[0] == name
-    assert codec.describe(codec.encode({"a": ["x" * 1000] * 100}, run_id=RUN))[0] == "dict"
-    name, size = codec.describe(codec.encode(np.zeros(100_000), run_id=RUN))
+        assert describe(codec.encode(value, run_id=RUN))[0] == name
+    assert describe(codec.encode({"a": ["x" * 1000] * 100}, run_id=RUN))[0] == "dict"
+    name, size = describe(codec.encode(np.zeros(100_000), run_id=RUN))
     assert name == "ndarray"
     assert 800_000 < size < 801_000
 
@@ -526,14 +527,14 @@ def test_a_pickle_is_made_and_read_only_when_asked_for(tmp_path: Path) -> None:
     value = {"a": [1, Strings(x=1)], "b": (2,)}
     stored = trusting.encode(value, run_id=RUN)
     assert same(trusting.decode(stored), value)
-    assert trusting.describe(trusting.encode(Strings(), run_id=RUN))[0] == "Strings"
+    assert describe(trusting.encode(Strings(), run_id=RUN))[0] == "Strings"
     careful = Codec(Artifacts(tmp_path / "a"))
     with pytest.raises(SerializationError, match="runs whatever code it names"):
         careful.decode(stored)
     careful.allow_pickle = True
     assert careful.decode(stored) == value
     large = trusting.encode(Strings(x=os.urandom(60_000)), run_id=RUN)
-    assert next(iter(trusting.artifact_names(large))).endswith(".pickle")
+    assert next(iter(artifact_names(large))).endswith(".pickle")
     with pytest.raises(SerializationError, match="could not be stored"):
         trusting.encode([lambda: 1], run_id=RUN)
 
@@ -613,7 +614,7 @@ def damaged(draw: Any) -> Any:
 def test_anything_else_that_is_stored_is_one_kind_of_error(tmp_path_factory: Any, stored: Any) -> None:
     """Arbitrary JSON in the file decodes to some value or raises SerializationError; nothing else happens."""
     for codec in (Codec(), Codec(Artifacts(tmp_path_factory.getbasetemp() / "none"))):
-        for use in (codec.decode, codec.describe, codec.artifact_names):
+        for use in (codec.decode, describe, artifact_names):
             try:
                 use(stored)
             except SerializationError as error:
@@ -684,11 +685,11 @@ def test_small_values_are_inline_and_large_ones_in_files(codec: Codec) -> None:
     for value in (fits + "x", ["é" * 100] * 100, {"a": list(range(10_000))}, {"b": os.urandom(30_000)}):
         stored = codec.encode(value, run_id=RUN)
         assert len(json.dumps(stored)) < 1000
-        assert len(codec.artifact_names(stored)) == 1
+        assert len(artifact_names(stored)) == 1
         assert codec.decode(stored) == value
-        assert codec.describe(stored)[1] > 30_000
+        assert describe(stored)[1] > 30_000
     alone = Codec()
-    assert alone.artifact_names(alone.encode(fits + "x", run_id=RUN)) == set()
+    assert artifact_names(alone.encode(fits + "x", run_id=RUN)) == set()
     with pytest.raises(SerializationError, match="belongs to a store on disk"):
         alone.decode(codec.encode(fits + "x", run_id=RUN))
 
@@ -697,7 +698,7 @@ def test_all_files_of_a_value_are_named_in_the_row(codec: Codec, tmp_path: Path)
     """Sweeping needs no file to be read: tables inside a large JSON are named outside it."""
     value: Any = {"arrays": [np.arange(20_000), np.arange(30_000.0)], "text": "x" * 50_000}
     stored = codec.encode(value, run_id=RUN)
-    names = codec.artifact_names(stored)
+    names = artifact_names(stored)
     assert names == {f"{RUN}/{each.name}" for each in (tmp_path / "jobs.artifacts" / RUN).iterdir()}
     assert sorted(name.rpartition(".")[2] for name in names) == ["json", "npy", "npy"]
     back: Any = codec.decode(json.loads(json.dumps(stored)))
@@ -715,7 +716,7 @@ def test_nothing_is_written_for_a_value_that_is_refused(codec: Codec, tmp_path: 
 def test_a_damaged_file_is_never_read_as_a_value(codec: Codec, tmp_path: Path, value: object) -> None:
     """A file that was cut, changed or lost is a sentence that says so."""
     stored = codec.encode(value, run_id=RUN)
-    (name,) = codec.artifact_names(stored)
+    (name,) = artifact_names(stored)
     path = tmp_path / "jobs.artifacts" / name
     whole = path.read_bytes()
     for bad in (whole[:-1], b"", whole + b"x", whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]):

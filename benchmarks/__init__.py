@@ -1,0 +1,1 @@
+"""Benchmarks; figures are noisy, so read the ratios."""
