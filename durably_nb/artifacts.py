@@ -12,7 +12,8 @@ import re
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from durably_nb.errors import SerializationError, StoreError
@@ -39,6 +40,8 @@ class Artifacts:
     def __init__(self, directory: Path) -> None:
         """Use ``directory``, which is made at the first write."""
         self.directory = directory
+        self.removing = threading.Lock()
+        """Held while files are removed; and by a backup, which needs all that its copy of the log names."""
 
     def write(self, run_id: str, data: bytes | memoryview, suffix: str) -> str:
         """Store ``data`` durably and return its name; it is on disk when this returns.
@@ -101,7 +104,7 @@ class Artifacts:
 
     def sweep(self, run_id: str, keep: set[str]) -> None:
         """Remove what a run's directory holds besides the names in ``keep``, and the directory if empty."""
-        try:
+        with self.removing, suppress(FileNotFoundError):
             with self._run(run_id) as folder:
                 with os.scandir(folder) as entries:
                     files = {entry.name for entry in entries}
@@ -111,8 +114,19 @@ class Artifacts:
             if not kept:
                 with _directory(self.directory) as root:
                     os.rmdir(run_id, dir_fd=root)
-        except FileNotFoundError:
-            return
+
+    def copy_to(self, directory: Path) -> None:
+        """Copy all files to a new directory, while others are written; nobody may remove any meanwhile.
+
+        Raises:
+            StoreError: The file system refused.
+
+        """
+        try:
+            if self.directory.is_dir():
+                shutil.copytree(self.directory, directory, symlinks=True, ignore=shutil.ignore_patterns("*.tmp"))
+        except OSError as error:
+            raise StoreError(f"The files beside the database could not be copied to {directory}: {error}") from error
 
     @contextmanager
     def _run(self, run_id: str, *, make: bool = False) -> Iterator[int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import numbers
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from durably_nb.fingerprint import fingerprint, has_changed
 from durably_nb.models import ProgressData
 from durably_nb.names import checked_name, storable_text
 from durably_nb.tracking import Track
+from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -100,6 +101,7 @@ class BaseContext:
         self._rerun_changed = rerun_changed
         self._lock = threading.Lock()
         self._names: set[str] = set()
+        self._executing_now: set[str] = set()
 
     def is_aborted(self) -> bool:
         """Tell whether the run was cancelled or must stop; a long loop looks now and then."""
@@ -137,24 +139,28 @@ class BaseContext:
 
     def write_log(self, level: LogLevel, message: object, data: object = None) -> None:
         """Write a line of the log; captured output comes this way too."""
-        step = current_step.get()
         self._journal.log(
             level,
             storable_text(str(message)),
             None if data is None else self._codec.encode(data, run_id=self.run_id, where="data"),
-            step[1] if step is not None and step[0] == self.run_id else None,
+            self._current_step(),
         )
 
     # --- the course of a step ---
+
+    def _current_step(self) -> str | None:
+        """Name the step that the caller is inside of; a thread has it from its starter, and may outlive it."""
+        run_id, name = current_step.get() or (None, "")
+        return name if run_id == self.run_id and name in self._executing_now else None
 
     def _enter(self, name: str, fn: Callable[..., object]) -> _Step:
         self.throw_if_aborted()
         checked_name(name, "A step's name")
         _refuse_unusable(name, fn)
-        inside = current_step.get()
-        if inside is not None and inside[0] == self.run_id:
+        inside = self._current_step()
+        if inside is not None:
             raise ConflictError(
-                f"Step {name!r} was started inside step {inside[1]!r}. Steps are not nested: call the function itself "
+                f"Step {name!r} was started inside step {inside!r}. Steps are not nested: call the function itself "
                 "there, or start this step from the job function."
             )
         with self._lock:
@@ -183,6 +189,7 @@ class BaseContext:
     def _executing(self, step: _Step) -> Iterator[None]:
         """Run the step's function in this block; whatever it raises becomes the step's end."""
         token = current_step.set((self.run_id, step.name))
+        self._executing_now.add(step.name)
         try:
             yield
         except Unwind:
@@ -199,11 +206,8 @@ class BaseContext:
             note_step(error, self.run_id, step.name)
             self._journal.step_failed(step.name, step.index, failure_of(error))
             raise
-        else:
-            if self.signal.aborted:
-                self._stopped(step)
-                self.throw_if_aborted()
         finally:
+            self._executing_now.discard(step.name)
             current_step.reset(token)
 
     def _stopped(self, step: _Step) -> None:
@@ -257,8 +261,8 @@ class StepContext(BaseContext):
         with self._executing(step):
             value = fn(*args, **kwargs)
             _refuse_lazy(name, value)
-            output = self._encoded(step, value)
-        self._settle(self._checkpoint(step, output))
+            receipt = self._checkpoint(step, self._encoded(step, value))
+        self._settle(receipt)
         return value
 
     def transaction(
@@ -307,8 +311,8 @@ class AsyncStepContext(BaseContext):
         with self._executing(step):
             value = await _awaited(fn(*args, **kwargs))
             _refuse_lazy(name, value)
-            output = self._encoded(step, value)
-        await self._settle(self._checkpoint(step, output))
+            receipt = self._checkpoint(step, self._encoded(step, value))
+        await self._settle(receipt)
         return value
 
     async def transaction(
@@ -358,8 +362,8 @@ def _amount(value: object, what: str) -> int | float:
         number = float(value)
     else:
         raise ValidationError(f"Progress: {what} is a number, not {type(value).__name__}.")
-    if not math.isfinite(number) or number < 0:
-        raise ValidationError(f"Progress: {what} is a number from 0 up, not {number}.")
+    if not 0 <= number <= sys.float_info.max:
+        raise ValidationError(f"Progress: {what} is a number from 0 up, not {shown(number)}.")
     return number
 
 

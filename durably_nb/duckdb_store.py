@@ -5,7 +5,6 @@ The live runs in memory answer, the writer thread makes it durable, and one lock
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -356,8 +355,17 @@ class DuckDBStore:
         return self._reading.cursors.get()
 
     def backup(self, path: Path) -> None:
-        """Write a copy of the whole database, as it is now, to a new file."""
+        """Write a copy of the whole database, as it is now, to a new file, with the files beside it."""
         self.flush()
+        artifacts = self.artifacts
+        if artifacts is None:
+            self._copy_database(path)
+            return
+        with artifacts.removing:
+            self._copy_database(path)
+            artifacts.copy_to(path.with_name(path.name + ".artifacts"))
+
+    def _copy_database(self, path: Path) -> None:
         database = self._open.database
         copy = identifier(f"backup {new_id()}")  # a name that no other database has, nor another backup meanwhile
         with explained(str(path)):
@@ -370,8 +378,6 @@ class DuckDBStore:
                     cursor.execute(f"detach {copy}")
             finally:
                 cursor.close()
-        if database.artifacts is not None and database.artifacts.directory.is_dir():
-            shutil.copytree(database.artifacts.directory, path.with_name(path.name + ".artifacts"))
 
     # --- what the verbs share ---
 

@@ -6,52 +6,44 @@ import asyncio
 import os
 import threading
 import time
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, get_args, overload
-
-import duckdb
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, overload
 
 from durably_nb import lifetimes
 from durably_nb.bus import EventBus
-from durably_nb.codecs import Codec, artifact_names
-from durably_nb.definitions import Definition, Options, job
+from durably_nb.codecs import Codec
+from durably_nb.definitions import Definition, job
+from durably_nb.dispatch import Dispatch, checked_id
 from durably_nb.duckdb_store import DuckDBStore
 from durably_nb.durations import parse_moment
 from durably_nb.engine import STOP_GRACE_S, Engine
-from durably_nb.errors import ConflictError, NotFoundError, ValidationError
-from durably_nb.events import LogWriteEvent, OperationalEvent, RunEvent, RunProgressEvent, event_from_dict
+from durably_nb.errors import ConflictError, ValidationError
 from durably_nb.filters import EventFilters, LogFilters, RunFilters, StepFilters, filtered_by
-from durably_nb.history import History, checked_count, one_or_many, sql_cursor
-from durably_nb.ids import new_id
+from durably_nb.history import History, checked_count, sql_cursor
 from durably_nb.jobs import Job, Jobs
-from durably_nb.models import ACTIVE, LogData, NewRun
-from durably_nb.names import checked_labels
 from durably_nb.options import Configured, OptionsDict
 from durably_nb.outbox import Outbox
-from durably_nb.rows import EMITTED
-from durably_nb.runs import Run
 from durably_nb.subscriptions import Subscription
-from durably_nb.waiting import Wakeup
-from durably_nb.weakgroups import WeakGroups
+from durably_nb.targets import checked_path, checked_target
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
+    import duckdb
     import pandas as pd
 
     from durably_nb.bus import ErrorHandler, EventSelector, Listener, Unsubscribe
     from durably_nb.definitions import OnCodeChange
-    from durably_nb.models import Disposition, JSONValue, ProgressData, RunRecord, RunStatus
-    from durably_nb.store import Created
+    from durably_nb.events import OperationalEvent
+    from durably_nb.models import LogData, ProgressData, RunStatus
+    from durably_nb.runs import Run
 
 _EXIT_GRACE_S: Final = 1.5
 _RETENTION_INTERVAL_S: Final = 60.0
 _PURGE_LIMIT: Final = 500
-_STATUSES: Final = ("pending", "leased", "completed", "failed", "cancelled")
 
 
 class Durably(Configured):
@@ -76,22 +68,29 @@ class Durably(Configured):
     ) -> None:
         """Build the parts; nothing is opened or started yet."""
         super().__init__(**options)
-        self._target = _checked_target(store)
+        self._target = checked_target(store)
         self._store = DuckDBStore(self._target)
         self._bus = EventBus()
         self._outbox = Outbox(self._bus)
         self._codec = Codec(allow_pickle=self.allow_pickle)
         self._history = History(self._store, self._codec)
-        self._jobs = Jobs(self)
-        self._engine = Engine(self, self._store, self._outbox, self._codec, self._jobs.definitions, idle=self._retain)
-        self._handles: WeakGroups[Run] = WeakGroups()
-        self._changed = Wakeup()
+        definitions: dict[str, Definition] = {}
+        self._engine = Engine(self, self._store, self._outbox, self._codec, definitions, idle=self._retain)
+        self._dispatch = Dispatch(
+            self._store,
+            self._bus,
+            self._outbox,
+            self._engine,
+            self._codec,
+            history=self._history,
+            checked_labels=self.checked_run_labels,
+        )
+        self._jobs = Jobs(self._dispatch, definitions)
         self._lifecycle = threading.RLock()
         self._next_retention = 0.0
         self._is_closed = False
         self._pid = os.getpid()
         self.observe(lambda change: setattr(self._codec, "allow_pickle", change["new"]), "allow_pickle")
-        self._bus.on("*", self._bring_to_handles)
         self.register(*jobs)
 
     def __repr__(self) -> str:
@@ -258,27 +257,7 @@ class Durably(Configured):
             NotFoundError: If its run does not exist.
 
         """
-        if not isinstance(event, get_args(OperationalEvent)):
-            raise ValidationError(f"emit takes one of the operational events, not {shown(event)}.")
-        run_id = event.run_id
-        values = {item.name: getattr(event, item.name) for item in fields(event)}
-        if isinstance(event, RunEvent):
-            record = self.run_record(event.run_id)
-            values |= {"job_name": record.job_name, "labels": dict(record.labels)}
-        for name in {"input", "output", "data"} & values.keys():
-            values[name] = self._codec.encode(values[name], run_id=run_id or "", where=name)
-        event_class: Callable[..., Any] = type(event)
-        checked = event_from_dict(event_class(**values).to_dict())
-        draft = partial(
-            event_class,
-            **{name: getattr(checked, name) for name in values if name not in {"sequence", "timestamp"}},
-        )
-        if run_id is None:
-            self._outbox.tell([self._store.append_foreign(draft, None, {EMITTED: True})])
-            return
-        line = self._outbox.line(run_id)
-        line.post(lambda: self._store.append_foreign(draft, run_id, {EMITTED: True}))
-        line.tell()
+        self._dispatch.emit(event)
 
     def subscribe(self, run_id: str) -> Subscription:
         """Iterate over the events of a run: its latest stored state and progress, then all that come, until it ends.
@@ -287,7 +266,7 @@ class Durably(Configured):
             NotFoundError: If there is no such run.
 
         """
-        return Subscription(self._bus, run_id, lambda: self._store.latest_events(run_id))
+        return Subscription(self._bus, checked_id(run_id), lambda: self._store.latest_events(run_id))
 
     # --- work without a thread ---
 
@@ -308,9 +287,7 @@ class Durably(Configured):
 
     def get_run(self, run_id: str) -> Run | None:
         """Give a handle of a run; None if there is none of that id."""
-        self._store.flush()
-        record = self._store.get_run(run_id)
-        return None if record is None else self._handle(record)
+        return self._dispatch.get_run(run_id)
 
     def get_runs(
         self,
@@ -327,18 +304,7 @@ class Durably(Configured):
             ValidationError: If a filter cannot be meant.
 
         """
-        statuses: Any = None if status is None else one_or_many(status, "status")
-        for one in statuses or ():
-            if one not in _STATUSES:
-                raise ValidationError(f"{one!r} is no status; they are {', '.join(_STATUSES)}.")
-        records = self._store.find_runs(
-            status=statuses,
-            job_names=None if job_name is None else one_or_many(job_name, "job_name"),
-            labels=None if labels is None else checked_labels(labels),
-            limit=None if limit is None else checked_count(limit, "limit"),
-            offset=checked_count(offset, "offset"),
-        )
-        return [self._handle(record) for record in records]
+        return self._dispatch.get_runs(status=status, job_name=job_name, labels=labels, limit=limit, offset=offset)
 
     def wait_for_run(
         self,
@@ -362,11 +328,7 @@ class Durably(Configured):
             TimeoutError: If it has not ended in time.
 
         """
-        unfollow = self._call_back(run_id, on_progress, on_log)
-        try:
-            return self.wait_until_ended(self._existing(run_id), timeout)
-        finally:
-            unfollow()
+        return self._dispatch.wait_for_run(run_id, timeout, on_progress, on_log)
 
     def retrigger(self, run_id: str) -> Run:
         """Create a fresh run with the input, labels and concurrency key of one that has ended.
@@ -376,24 +338,7 @@ class Durably(Configured):
             ConflictError: If it is pending or executing.
 
         """
-        record = self.run_record(run_id)
-        if record.status in {"pending", "leased"}:
-            raise ConflictError(
-                f"Run {run_id} is {record.status} and cannot be retriggered before it has ended. "
-                "Wait for it or cancel it first."
-            )
-        fresh = new_id()
-        # Encoded anew: what lies in files belongs to one run alone, and is deleted with it.
-        value = self._codec.decode(record.input, where="input")
-        stored = self._codec.encode(value, run_id=fresh, where="input")
-        new = NewRun(
-            run_id=fresh,
-            job_name=record.job_name,
-            input=stored,
-            labels=record.labels,
-            concurrency_key=record.concurrency_key,
-        )
-        return self._create([new], [Options()])[0]
+        return self._dispatch.retrigger(run_id)
 
     def resume(self, run_id: str) -> Run:
         """Let a failed or cancelled run go on after its last completed step; the same run.
@@ -403,12 +348,7 @@ class Durably(Configured):
             ConflictError: If it is pending, executing or completed.
 
         """
-        self._store.resume_run(run_id).result()
-        record = self.run_record(run_id)
-        for handle in self._handles.members(run_id):
-            handle.refresh(record)
-        self._engine.wake()
-        return self._handle(record)
+        return self._dispatch.resume(run_id)
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run: at once in the store; a function that executes is asked to stop.
@@ -418,11 +358,7 @@ class Durably(Configured):
             ConflictError: If it has ended.
 
         """
-        line = self._outbox.line(run_id)
-        receipt = line.post(lambda: self._store.cancel_run(run_id))
-        receipt.wait()
-        self._engine.abort(run_id, "cancelled")
-        line.tell()
+        self._dispatch.cancel(run_id)
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that has ended, its events and its files; its run:delete event stays.
@@ -432,9 +368,7 @@ class Durably(Configured):
             ConflictError: If it is pending or executing.
 
         """
-        line = self._outbox.line(run_id)
-        line.post(lambda: self._store.delete_run(run_id))
-        line.tell()
+        self._dispatch.delete_run(run_id)
 
     def purge_runs(self, older_than: datetime | timedelta | str, limit: int = _PURGE_LIMIT) -> int:
         """Delete up to `limit` ended runs, the oldest first, that ended before a time; tell how many.
@@ -480,8 +414,10 @@ class Durably(Configured):
 
     def sql(self, query: str, params: Any = None) -> duckdb.DuckDBPyRelation:  # noqa: ANN401 - what DuckDB takes
         """Give a DuckDB relation of any SQL over events, runs, steps, logs, your own tables and DataFrames in scope."""
-        # No names but these three stand between DuckDB's look for DataFrames and the caller's own.
-        return sql_cursor(self._store, query).sql(query, params=params)
+        _ask = partial(sql_cursor(self._store, query).sql, query, params=params)
+        # DuckDB looks for DataFrames by name among the variables of each caller, this one first.
+        del self, query, params
+        return _ask()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Give this thread's DuckDB cursor on the same database, for your own tables."""
@@ -495,7 +431,7 @@ class Durably(Configured):
             StoreError: If it cannot be written.
 
         """
-        target = _checked_path(path)
+        target = checked_path(path)
         if target.exists():
             raise ValidationError(f"There is something at {target} already; choose another name for the backup.")
         self._store.backup(target)
@@ -506,147 +442,11 @@ class Durably(Configured):
         """The store."""
         return self._store
 
-    # --- what handles and jobs ask for ---
-
-    def run_record(self, run_id: str) -> RunRecord:
-        """Give the state of a run. Raises NotFoundError."""
-        record = self._store.get_run(_checked_id(run_id))
-        if record is None:
-            raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
-        return record
-
-    def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
-        """Give the value that was stored."""
-        return self._codec.decode(stored, where=where)
-
-    def is_attended(self, run_id: str) -> bool:
-        """Whether somebody executes a run, or will."""
-        return self._engine.is_running or self._engine.is_executing(run_id)
-
-    def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
-        """Give what a completed step of a run returned. Raises NotFoundError."""
-        stored = self._store.step_output(run_id, step_name)
-        return self._codec.decode(stored, where=f"the result of step {step_name!r}")
-
-    def wait_until_ended(self, run: Run, timeout: float | None) -> Run:
-        """Wait for a run, and raise as `Run.result` does."""
-        _ = run.wait(timeout)
-        run.raise_if_not_completed()
-        return run
-
-    def create(self, definition: Definition, inputs: list[tuple[dict[str, Any], Options]]) -> list[Run]:
-        """Create a run for each validated input, all or none."""
-        run_ids = [new_id() for _ in inputs]
-        try:
-            new = [self._new_run(definition, run_id, *given) for run_id, given in zip(run_ids, inputs, strict=True)]
-        except BaseException:
-            for run_id in run_ids:
-                self._store.discard_artifacts(run_id)
-            raise
-        return self._create(new, [options for _, options in inputs])
-
     def close_at_exit(self) -> None:
         """Close within the seconds that an interpreter's exit may take; what is in flight goes on at the next open."""
         self._close(_EXIT_GRACE_S)
 
     # --- what these share ---
-
-    def _new_run(self, definition: Definition, run_id: str, values: dict[str, Any], options: Options) -> NewRun:
-        return NewRun(
-            run_id=run_id,
-            job_name=definition.name,
-            input=self._codec.encode(values, run_id=run_id, where="input"),
-            labels=self.checked_run_labels(dict(options.labels)),
-            idempotency_key=options.idempotency_key,
-            concurrency_key=options.concurrency_key,
-            coalesce=options.coalesce is not None,
-        )
-
-    def _create(self, new: list[NewRun], options: list[Options]) -> list[Run]:
-        run_ids = [request.run_id for request in new]
-        # Not to be claimed before its run:trigger is told: the rest is told by the thread that executes it.
-        self._engine.withhold(run_ids)
-        try:
-            created = self._created(new)
-            runs = [self._handle(one.run, one.disposition, withheld=one.disposition == "created") for one in created]
-            for run, chosen in zip(runs, options, strict=True):
-                if run.is_active:
-                    self._call_back(run.id, chosen.on_progress, chosen.on_log)
-            self._tell_created(created)
-        finally:
-            self._engine.offer(run_ids)
-        return runs
-
-    def _created(self, new: list[NewRun]) -> list[Created]:
-        used: set[str] = set()
-        try:
-            created = self._store.create_runs(new)
-            used = {one.run.run_id for one in created}
-        finally:
-            for request in new:
-                if request.run_id not in used and artifact_names(request.input):
-                    self._store.discard_artifacts(request.run_id)
-        return created
-
-    def _tell_created(self, created: list[Created]) -> None:
-        for one in created:
-            receipt = one.receipt
-            if receipt is None:
-                continue
-            if one.disposition == "created":
-                self._outbox.tell([receipt])
-            else:
-                line = self._outbox.line(one.run.run_id)
-                line.post(lambda receipt=receipt: receipt)  # type: ignore[misc]
-                line.tell()
-
-    def _call_back(
-        self,
-        run_id: str,
-        on_progress: Callable[[ProgressData], object] | None,
-        on_log: Callable[[LogData], object] | None,
-    ) -> Unsubscribe:
-        """Bring progress and log of a run to two functions, until it ends or the returned one is called."""
-        if on_progress is None and on_log is None:
-            return lambda: None
-
-        def deliver(event: Any) -> None:  # noqa: ANN401 - one of the kinds below
-            if event.run_id != run_id:
-                return
-            if isinstance(event, RunProgressEvent):
-                if on_progress is not None:
-                    on_progress(event.progress)
-            elif isinstance(event, LogWriteEvent):
-                if on_log is not None:
-                    on_log(
-                        LogData(level=event.level, message=event.message, data=event.data, step_name=event.step_name)
-                    )
-            else:
-                unsubscribe()
-
-        unsubscribe = self._bus.on(
-            ["run:progress", "log:write", "run:complete", "run:fail", "run:cancel", "run:delete"], deliver
-        )
-        return unsubscribe
-
-    def _bring_to_handles(self, event: Any) -> None:  # noqa: ANN401 - any event
-        if event.run_id is not None:
-            for handle in self._handles.members(event.run_id):
-                handle.on_event(event)
-
-    def _handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
-        run = Run(self, record, self._changed, disposition)
-        self._handles.add(record.run_id, run)
-        if record.status in ACTIVE and not withheld:
-            # What was told between the reading of the record and the adding is in the store by now.
-            run.refresh(self.run_record(record.run_id))
-        return run
-
-    def _existing(self, run_id: str) -> Run:
-        run = self.get_run(_checked_id(run_id))
-        if run is None:
-            raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
-        return run
 
     def _define(self, definition: Definition) -> Job:
         defined = self._jobs.add(definition)
@@ -697,7 +497,7 @@ def open(  # noqa: A001 - the public name
         ValidationError: If the path or an option cannot be meant.
 
     """
-    target = _checked_target(path)
+    target = checked_target(path)
     with lifetimes.one_at_a_time():
         found: Durably | None = None if target == ":memory:" else lifetimes.find(target)
         if found is None:
@@ -711,33 +511,3 @@ def _definition(one: Callable[..., Any] | Definition | Job) -> Definition:
     if isinstance(one, Job):
         return one.definition
     return one if isinstance(one, Definition) else job(one)
-
-
-def _checked_target(store: object) -> Path | str | duckdb.DuckDBPyConnection:
-    if isinstance(store, duckdb.DuckDBPyConnection) or store == ":memory:":
-        return store
-    return _checked_path(store)
-
-
-def _checked_path(path: object) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValidationError(f'A store is a path, ":memory:" or an open DuckDB connection, not {type(path).__name__}.')
-    text = os.fspath(path)
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise ValidationError(f"{shown(text)} is no path of a file; give one such as 'jobs.duckdb'.")
-    try:
-        resolved = Path(text).expanduser().resolve()
-        is_directory = resolved.is_dir()
-    except (OSError, RuntimeError, UnicodeError) as error:  # too long, links in a circle, nobody's home
-        raise ValidationError(f"{text[:100]!a} is no path of a file: {error!s:.100}.") from None
-    if is_directory:
-        raise ValidationError(
-            f"{resolved} is a directory; give the path of a file, such as {resolved / 'jobs.duckdb'}."
-        )
-    return resolved
-
-
-def _checked_id(run_id: object) -> str:
-    if not isinstance(run_id, str):
-        raise ValidationError(f"A run is named by its id, a string, not by {type(run_id).__name__}.")
-    return run_id

@@ -31,7 +31,7 @@ def parse_span(value: object, what: str) -> timedelta:
 
 
 def parse_moment(value: object, what: str) -> datetime:
-    """Give an aware time: the one that is given, or a span before now.
+    """Give a time in UTC: the one that is given, or a span before now.
 
     Raises:
         ValidationError: If it is neither, or a time without a zone.
@@ -42,7 +42,10 @@ def parse_moment(value: object, what: str) -> datetime:
             raise ValidationError(
                 f"{what} is a time without a zone ({value}). Say which: value.astimezone(), or tzinfo=UTC."
             )
-        return value
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError(f"{what} is a time that UTC cannot say: {value}.") from None
     span = parse_span(value, what)
     try:
         return datetime.now(UTC) - span

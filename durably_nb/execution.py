@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from durably_nb.capture import captured
-from durably_nb.context import AsyncStepContext, StepContext
+from durably_nb.context import AsyncStepContext, StepContext, current_step
 from durably_nb.errors import DurablyError, StoreError, Unwind
 from durably_nb.failures import failure_of, step_of
 from durably_nb.journal import Journal
@@ -71,9 +71,9 @@ class Execution:
         self._journal.tell(self._claim.receipt)
         began = time.perf_counter()
         with ExitStack() as stack:
-            stack.enter_context(self._keeper.holding(self._claim.lease, self._lease_lost))
+            stack.enter_context(self._keeper.holding(self._claim.lease, self.signal.abort))
             if self._capture_output:
-                stack.enter_context(captured(self._context.write_log))
+                stack.enter_context(captured(self._context.write_log, current_step))
             try:
                 self._note_reuse()
                 output = self._output()
@@ -148,9 +148,6 @@ class Execution:
         except DurablyError as error:
             # Its lease is over, or the store is: the run is given back without us.
             self._failed(str(error), "lease-release", self._claim.run.run_id)
-
-    def _lease_lost(self) -> None:
-        self.signal.abort("lease-lost")
 
     def _new_cursor(self) -> duckdb.DuckDBPyConnection:
         return self._store.cursor().cursor()

@@ -41,9 +41,9 @@ def step_of(error: BaseException, run_id: str) -> str | None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        its_run, step_name = one.__dict__.get(_STEP, (None, None))
-        if its_run == run_id:
-            return step_name
+        noted: tuple[str, str] | None = one.__dict__.get(_STEP)
+        if noted is not None and noted[0] == run_id:
+            return noted[1]
         inside = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
         waiting += [one.__context__, one.__cause__, *reversed(inside)]
     return None

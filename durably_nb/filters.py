@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from durably_nb.bus import EventSelector
-    from durably_nb.models import LogLevel, RunStatus
+    from durably_nb.models import LogLevel, RunStatus, StepStatus
 
 Moment: TypeAlias = datetime | timedelta | str
 """An aware time, or how long ago: a timedelta, ``"30d"``, ``"24h"``, ``"60m"``."""
@@ -58,10 +58,10 @@ class RunFilters(Filters, total=False):
 
 
 class RunStepFilters(Filters, total=False):
-    """Filters of one run's steps; `status` is running, interrupted, completed, failed or cancelled."""
+    """Filters of one run's steps."""
 
     step_name: str | Iterable[str] | None
-    status: str | Iterable[str] | None
+    status: StepStatus | Iterable[StepStatus] | None
 
 
 class StepFilters(RunStepFilters, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from durably_nb.bus import select_types
@@ -14,13 +14,14 @@ from durably_nb.durations import parse_moment
 from durably_nb.errors import SerializationError, ValidationError
 from durably_nb.events import WIRE_NAMES
 from durably_nb.filters import EventFilters, Filters, LogFilters, RunFilters, StepFilters
-from durably_nb.names import checked_labels
+from durably_nb.models import LOG_LEVELS, RUN_STATUSES, STEP_STATUSES
+from durably_nb.names import checked_labels, storable_text
 from durably_nb.rows import encode_json
 from durably_nb.schema import NAME
 from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import duckdb
     import pandas as pd
@@ -93,6 +94,11 @@ _LOGS: Final = {
 _ELSEWHERE: Final = frozenset(_EVENTS) - {"data"}
 """Fields of events that have a column of their own; `data` has the others."""
 
+_VALUES: Final = frozenset({"input", "output", "data", "skipped_input"})
+"""Fields of events that hold a user's value."""
+
+_MOST: Final = 2**63 - 1
+
 _LABELS: Final = "json_contains(labels, ?::json)"
 _RUN_LABELS: Final = "run_id in (select run_id from run_state where json_contains(labels, ?::json))"
 
@@ -129,7 +135,7 @@ class History:
 
     def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
         """Give executions of steps, in the order in which they began."""
-        where = _Where("started_at", filters, StepFilters, _RUN_LABELS)
+        where = _Where("started_at", filters, StepFilters, _RUN_LABELS, statuses=STEP_STATUSES)
         found = self._frame(f"select * from steps {where} order by sequence", where)  # noqa: S608 - as above
         return _typed(found, _STEPS)
 
@@ -150,7 +156,12 @@ class History:
         if kind == "run:leased":
             raw["input"] = _loaded(run_input)
         names = ((name, key) for name, key in WIRE_NAMES[kind] if name not in _ELSEWHERE)
-        return {name: self._value(raw[key]) for name, key in names if key in raw}
+        return {name: self._field(name, raw[key]) for name, key in names if key in raw}
+
+    def _field(self, name: str, stored: Any) -> Any:  # noqa: ANN401 - any field of an event
+        if name in _VALUES:
+            return self._value(stored)
+        return datetime.fromisoformat(stored) if name == "lease_expires_at" else stored
 
     def _value(self, stored: Any) -> Any:  # noqa: ANN401 - any value that was stored
         """Give a value as it was; what lies in files beside the store stays described."""
@@ -160,14 +171,14 @@ class History:
             return stored
 
 
-def sql_cursor(store: Store, query: str) -> duckdb.DuckDBPyConnection:
+def sql_cursor(store: Store, query: object) -> duckdb.DuckDBPyConnection:
     """Give a connection that sees ``events``, ``runs``, ``steps``, ``logs`` and the user's own tables.
 
     Raises:
         ValidationError: If the query is no text.
 
     """
-    if not query or not isinstance(query, str):
+    if not isinstance(query, str) or not query.strip():
         raise ValidationError("d.sql takes a query as text, such as d.sql('from events').")
     store.flush()
     # One for each relation: a relation that is half read blocks its connection.
@@ -183,8 +194,17 @@ def sql_cursor(store: Store, query: str) -> duckdb.DuckDBPyConnection:
 class _Where:
     """The conditions of a query: fixed pieces of SQL, and the values for their places."""
 
-    def __init__(self, moment: str, filters: Mapping[str, Any], known: type[Filters], labels: str) -> None:
+    def __init__(
+        self,
+        moment: str,
+        filters: Mapping[str, Any],
+        known: type[Filters],
+        labels: str,
+        *,
+        statuses: Sequence[str] = RUN_STATUSES,
+    ) -> None:
         self._moment = moment
+        self._choices = {"status": statuses, "level": LOG_LEVELS}
         self._known = known.__annotations__
         self._labels = labels
         self._conditions: list[str] = []
@@ -213,19 +233,20 @@ class _Where:
         elif name == "labels":
             self._put(self._labels, encode_json(checked_labels(value)))
         elif name in {"since", "until"}:
-            self._put(f"{self._moment} {'>=' if name == 'since' else '<'} ?::timestamptz", _utc(value, name))
+            sign = ">=" if name == "since" else "<"
+            self._put(f"{self._moment} {sign} ?::timestamptz", parse_moment(value, name).isoformat())
         elif name == "type":
             self._put("type in (select unnest(?::varchar[]))", list(select_types(value)))  # type: ignore[arg-type] # checked there
         else:
-            self._put(f"{name} in (select unnest(?::varchar[]))", one_or_many(value, name))
+            self._put(f"{name} in (select unnest(?::varchar[]))", one_or_many(value, name, self._choices.get(name, ())))
 
     def _put(self, condition: str, value: object) -> None:
         self._conditions.append(condition)
         self.values.append(value)
 
 
-def one_or_many(value: object, what: str) -> list[str]:
-    """Give a list of names: of one, or of many.
+def one_or_many(value: object, what: str, choices: Sequence[str] = ()) -> list[str]:
+    """Give a list of names: of one, or of many, among `choices` if there are any.
 
     Raises:
         ValidationError: If it is neither.
@@ -238,11 +259,13 @@ def one_or_many(value: object, what: str) -> list[str]:
     for name in listed:
         if not isinstance(name, str):
             raise ValidationError(f"{what} is a string or a list of strings; {shown(name)} is none.")
-    return listed
+        if choices and name not in choices:
+            raise ValidationError(f"{shown(name)} is no {what}: {did_you_mean(name, choices, 'they')}")
+    return [storable_text(name) for name in listed]
 
 
 def checked_count(value: object, what: str) -> int:
-    """Give a whole number from 0 up.
+    """Give a whole number from 0 up, as far as DuckDB counts.
 
     Raises:
         ValidationError: If it is none.
@@ -250,11 +273,7 @@ def checked_count(value: object, what: str) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValidationError(f"{what} is a whole number from 0 up, not {shown(value)}.")
-    return value
-
-
-def _utc(value: object, what: str) -> str:
-    return parse_moment(value, what).astimezone(UTC).isoformat()
+    return min(value, _MOST)
 
 
 def _loaded(text: object) -> Any:  # noqa: ANN401 - whatever the JSON says

@@ -145,10 +145,10 @@ class Job:
 class Jobs:
     """The jobs of a store: ``d.jobs.import_flights`` or ``d.jobs["import_flights"]``."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        """Begin without jobs."""
+    def __init__(self, dispatcher: Dispatcher, definitions: dict[str, Definition]) -> None:
+        """Keep the jobs in `definitions`, where the engine finds them."""
         self._dispatcher = dispatcher
-        self.definitions: dict[str, Definition] = {}
+        self.definitions = definitions
 
     def add(self, definition: Definition) -> Job:
         """Bind a definition; one of the same name is replaced, runs in flight keep theirs."""

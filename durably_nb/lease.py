@@ -14,6 +14,7 @@ from durably_nb.errors import CancelledError, LeaseLostError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from durably_nb.errors import UnwindReason
     from durably_nb.models import Lease
 
 
@@ -31,15 +32,15 @@ class LeaseKeeper:
         self._interval_s = interval_s
         self._failed = failed
         self._changed = threading.Condition()
-        self._held: dict[str, tuple[Lease, Callable[[], None]]] = {}
+        self._held: dict[str, tuple[Lease, Callable[[UnwindReason], None]]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
 
     @contextmanager
-    def holding(self, lease: Lease, lost: Callable[[], None]) -> Iterator[None]:
-        """Keep a lease alive for the length of the block; `lost` is called if it is lost."""
+    def holding(self, lease: Lease, over: Callable[[UnwindReason], None]) -> Iterator[None]:
+        """Keep a lease alive for the length of the block; `over(reason)` is called if it is cancelled or lost."""
         with self._changed:
-            self._held[lease.run_id] = (lease, lost)
+            self._held[lease.run_id] = (lease, over)
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._loop, name="durably-lease", daemon=True)
                 self._thread.start()
@@ -66,16 +67,17 @@ class LeaseKeeper:
                 if self._closing:
                     return
                 held = list(self._held.values())
-            for lease, lost in held:
-                self._keep(lease, lost)
+            for lease, over in held:
+                self._keep(lease, over)
 
-    def _keep(self, lease: Lease, lost: Callable[[], None]) -> None:
+    def _keep(self, lease: Lease, over: Callable[[UnwindReason], None]) -> None:
         try:
             self._renew(lease)
-        except (LeaseLostError, CancelledError):
+        except (LeaseLostError, CancelledError) as refusal:
             with self._changed:
-                is_over = lease.run_id not in self._held  # it ended in the meantime, as it should
-            if not is_over:
-                lost()
+                is_held = lease.run_id in self._held  # else it ended in the meantime, as it should
+            if is_held:
+                # A cancel may be seen here before whoever cancels has come to set the signal.
+                over("cancelled" if isinstance(refusal, CancelledError) else "lease-lost")
         except Exception as error:  # noqa: BLE001 - the other leases want to be kept
             self._failed(error, lease.run_id)

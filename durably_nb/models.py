@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import pydantic
 
@@ -14,7 +14,12 @@ JSONValue: TypeAlias = pydantic.JsonValue
 
 RunStatus = Literal["pending", "leased", "completed", "failed", "cancelled"]
 Disposition = Literal["created", "idempotent", "coalesced"]
+StepStatus = Literal["running", "interrupted", "completed", "failed", "cancelled"]
 LogLevel = Literal["info", "warn", "error"]
+
+RUN_STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
+STEP_STATUSES: Final[tuple[StepStatus, ...]] = get_args(StepStatus)
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 
 ACTIVE: Final[frozenset[RunStatus]] = frozenset({"pending", "leased"})
 TERMINAL: Final[frozenset[RunStatus]] = frozenset({"completed", "failed", "cancelled"})

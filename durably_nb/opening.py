@@ -11,9 +11,9 @@ import duckdb
 
 from durably_nb import schema
 from durably_nb.artifacts import Artifacts
-from durably_nb.codecs import Codec
+from durably_nb.codecs import artifact_names
 from durably_nb.database import Atomic, catalog_of, connect, explained, identifier, use
-from durably_nb.errors import StoreCorruptError, StoreError, StoreLockedError
+from durably_nb.errors import SerializationError, StoreCorruptError, StoreError, StoreLockedError
 from durably_nb.ownership import Ownership
 from durably_nb.recovery import recover
 from durably_nb.run_state import set_meta, write_states
@@ -179,14 +179,21 @@ def _read(connection: duckdb.DuckDBPyConnection, qualified: str) -> tuple[list[R
 def _sweep(connection: duckdb.DuckDBPyConnection, artifacts: Artifacts) -> None:
     """Remove what a crash left behind: artifacts that no row names."""
     for run_id in artifacts.run_ids():
-        found = connection.execute(
-            "select data from log where run_id = ? and contains(data, '\"$\"')", [run_id]
-        ).fetchall()
-        named: set[str] = set()
-        for (data,) in found:
-            fields: dict[str, Any] = json.loads(data)
-            named.update(*(Codec().artifact_names(value) for value in fields.values()))
+        try:
+            named = _named(connection, run_id)
+        except SerializationError:
+            continue  # a value is damaged: which files are its own, nobody can tell
         artifacts.sweep(run_id, named)
+
+
+def _named(connection: duckdb.DuckDBPyConnection, run_id: str) -> set[str]:
+    """Return the names of all files that the rows of a run name."""
+    found = connection.execute("select data from log where run_id = ? and contains(data, '\"$\"')", [run_id]).fetchall()
+    named: set[str] = set()
+    for (data,) in found:
+        fields: dict[str, Any] = json.loads(data)
+        named.update(*map(artifact_names, fields.values()))
+    return named
 
 
 def _schema(catalog: str) -> str:

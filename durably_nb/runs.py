@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 import traitlets
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from durably_nb.events import DurablyEvent
-    from durably_nb.filters import EventFilters, LogFilters, StepFilters
+    from durably_nb.history import History
     from durably_nb.models import Disposition, JSONValue, RunRecord
     from durably_nb.waiting import Wakeup
 
@@ -28,6 +29,8 @@ _LOOK_S: Final = 0.5
 
 class Host(Protocol):
     """What carries out the commands of a handle."""
+
+    history: History
 
     def run_record(self, run_id: str) -> RunRecord:
         """Give the state of a run as it is on disk."""
@@ -49,15 +52,6 @@ class Host(Protocol):
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that ended."""
-
-    def events(self, **filters: Unpack[EventFilters]) -> pd.DataFrame:
-        """Give events."""
-
-    def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
-        """Give steps."""
-
-    def logs(self, **filters: Unpack[LogFilters]) -> pd.DataFrame:
-        """Give log lines."""
 
     def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give what a completed step returned."""
@@ -94,6 +88,8 @@ class Run(traitlets.HasTraits):
         self._record = record
         self._ended = record.status in TERMINAL
         self._changed = changed
+        # Events come on the thread that executes, states on any: each is taken whole, and none after a later one.
+        self._lock = threading.RLock()
         self.disposition = disposition
 
     def __repr__(self) -> str:
@@ -251,17 +247,17 @@ class Run(traitlets.HasTraits):
     @filtered_by(RunEventFilters)
     def events(self, **filters: Unpack[RunEventFilters]) -> pd.DataFrame:
         """Give its events as a DataFrame; filters as in `Durably.events`."""
-        return self._host.events(run_id=self.id, **filters)
+        return self._host.history.events(run_id=self.id, **filters)
 
     @filtered_by(RunStepFilters)
     def steps(self, **filters: Unpack[RunStepFilters]) -> pd.DataFrame:
         """Give its steps as a DataFrame, a row for each execution of one; filters as in `Durably.steps`."""
-        return self._host.steps(run_id=self.id, **filters)
+        return self._host.history.steps(run_id=self.id, **filters)
 
     @filtered_by(RunLogFilters)
     def logs(self, **filters: Unpack[RunLogFilters]) -> pd.DataFrame:
         """Give its log as a DataFrame; filters as in `Durably.logs`."""
-        return self._host.logs(run_id=self.id, **filters)
+        return self._host.history.logs(run_id=self.id, **filters)
 
     def step_output(self, step_name: str) -> Any:  # noqa: ANN401 - what the step returned
         """Give what a completed step returned.
@@ -283,11 +279,19 @@ class Run(traitlets.HasTraits):
     def on_event(self, event: DurablyEvent) -> None:
         """Follow an event of the run; called by the host, in sequence order."""
         change = _CHANGES.get(event.type)
-        if change is not None and event.sequence > self._record.last_sequence:
-            change(self, event)
+        if change is None:
+            return
+        with self._lock:
+            if event.sequence > self._record.last_sequence:
+                change(self, event)
 
     def refresh(self, record: RunRecord) -> None:
-        """Take the run's present state."""
+        """Take a state of the run, unless a later one is known already."""
+        with self._lock:
+            if record.last_sequence >= self._record.last_sequence:
+                self._take(record)
+
+    def _take(self, record: RunRecord) -> None:
         self._record = record
         self._ended = False
         try:
@@ -344,15 +348,17 @@ class Run(traitlets.HasTraits):
             self.set_trait("current_step", None)
 
     def _on_end(self, _: DurablyEvent) -> None:
-        self.refresh(self._host.run_record(self.id))
+        self._take(self._host.run_record(self.id))
+
+    def _on_delete(self, _: DurablyEvent) -> None:
+        self._ended = True
+        self._changed.notify()
 
     def _has_ended(self) -> bool:
         return self._ended
 
     def _now(self) -> RunRecord:
-        if self._record.status not in TERMINAL:
-            self._record = self._host.run_record(self.id)
-        return self._record
+        return self._record if self._record.status in TERMINAL else self._host.run_record(self.id)
 
     def _refuse_unattended(self) -> None:
         if not self._host.is_attended(self.id):
@@ -373,6 +379,7 @@ _CHANGES: Final[dict[str, Callable[[Run, Any], None]]] = {
     "run:complete": Run._on_end,  # noqa: SLF001
     "run:fail": Run._on_end,  # noqa: SLF001
     "run:cancel": Run._on_end,  # noqa: SLF001
+    "run:delete": Run._on_delete,  # noqa: SLF001
     "step:start": Run._on_step_start,  # noqa: SLF001
     "step:complete": Run._on_step_end,  # noqa: SLF001
     "step:fail": Run._on_step_end,  # noqa: SLF001

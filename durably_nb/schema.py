@@ -108,7 +108,9 @@ VIEWS: Final[tuple[str, ...]] = (
         end as status,
         make_timestamptz(execution.started_ms * 1000) as started_at,
         make_timestamptz(execution.completed_ms * 1000) as completed_at,
-        to_microseconds(round(execution.duration_ms * 1000)::bigint) as duration,
+        to_microseconds(
+            round(coalesce(execution.duration_ms, execution.completed_ms - execution.started_ms) * 1000)::bigint
+        ) as duration,
         execution.error,
         execution.output_type,
         execution.output_bytes,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _TICK_S: Final = 0.1
 """How often an await wakes by itself: a notebook's stop button does not reach a bare await of a future."""
 
+_LONGEST_S: Final = 1e9
+"""Thirty years; Python's own waits refuse what is not much longer."""
+
 
 class Wakeup:
     """A condition that threads and coroutines can wait for."""
@@ -33,7 +36,7 @@ class Wakeup:
     def wait_for(self, predicate: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait until `predicate` holds, up to `timeout_s` seconds; tell whether it does."""
         with self._changed:
-            return self._changed.wait_for(predicate, timeout_s)
+            return self._changed.wait_for(predicate, None if timeout_s is None else min(timeout_s, _LONGEST_S))
 
     async def until(self, predicate: Callable[[], bool], *, each_tick: Callable[[], None] = lambda: None) -> None:
         """Wait until `predicate` holds, without blocking the loop; `each_tick` may raise to give up."""

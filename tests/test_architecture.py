@@ -22,7 +22,8 @@ RANKS = {
     # the words that all speak, and small things that know nothing of jobs or databases
     0: [
         *("errors", "events", "models", "schema"),
-        *("clock", "durations", "fingerprint", "ids", "lifetimes", "names", "waiting", "weakgroups", "worker"),
+        *("clock", "durations", "fingerprint", "forks", "ids", "lifetimes", "names"),
+        *("waiting", "weakgroups", "wording", "worker"),
     ],
     # one instrument each, and the contract of the store
     1: [
@@ -35,7 +36,7 @@ RANKS = {
         *("duckdb_store", "ledger", "live", "opening", "reading", "recovery", "writer"),
         *("context", "journal", "lease", "outbox"),
     ],
-    3: ["definitions", "execution", "history"],
+    3: ["definitions", "execution", "filters", "history"],
     4: ["engine", "plots", "widgets"],
     5: ["jobs", "runs", "subscriptions"],
     6: ["durably"],
@@ -101,6 +102,19 @@ PUBLIC_NAMES = [
 ]
 
 
+def dotted(path: Path) -> str:
+    """Return the name under which a file is imported."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(f".{ROOT}")
+
+
+def station(module: str) -> str:
+    """Return the name under which RANKS knows a module of this package: a sub-package has one rank."""
+    return module.removeprefix(PACKAGE.name).lstrip(".").split(".")[0] or ROOT
+
+
+FILES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
 class Import(NamedTuple):
     """One import statement: who imports what, where, and whether a function does it."""
 
@@ -114,39 +128,38 @@ class Import(NamedTuple):
         return f"{self.module}, line {self.line}: imports {self.target}{where}"
 
     @property
-    def own(self) -> str | None:
-        """The module of this package that is imported; None if it is of another package."""
-        package, _, rest = self.target.partition(".")
-        return (rest.split(".")[0] or ROOT) if package == PACKAGE.name else None
+    def is_own(self) -> bool:
+        """Whether a module of this package is imported."""
+        return self.target in FILES
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """The ranks of the importer and of what it imports."""
+        return RANK[station(self.module)], RANK[station(self.target)]
 
 
-def module_of(path: Path) -> str:
-    """Return the name under which RANKS knows a file: a sub-package has one rank."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def targets(node: ast.AST, package: tuple[str, ...]) -> list[str]:
-    """Return the dotted names that an import statement of a file in `package` brings in."""
+def targets(node: ast.AST, package: list[str]) -> list[str]:
+    """Return the modules that a statement of a file in `package` imports."""
     match node:
         case ast.Import(names=names):
             return [alias.name for alias in names]
         case ast.ImportFrom(module=module, names=names, level=level):
-            above = package[: len(package) + 1 - level] if level else ()
+            above = package[: len(package) + 1 - level] if level else []
             source = ".".join([*above, *([module] if module else [])])
-            if source != PACKAGE.name:
-                return [source]
-            return [f"{source}.{alias.name}" if alias.name in RANK else source for alias in names]
+            inside = [f"{source}.{alias.name}" for alias in names]
+            return [name if name in FILES else source for name in inside]
         case _:
             return []
 
 
-def imports_of(path: Path) -> Iterator[Import]:
-    """Yield every import statement of a file."""
-    package = (PACKAGE.name, *path.relative_to(PACKAGE).parent.parts)
+def imports_of(module: str) -> Iterator[Import]:
+    """Yield every import statement of a module."""
+    path = FILES[module]
+    package = list(path.relative_to(PACKAGE.parent).parent.parts)
 
     def visit(node: ast.AST, *, in_function: bool) -> Iterator[Import]:
         for target in targets(node, package):
-            yield Import(module_of(path), target, getattr(node, "lineno", 0), in_function)
+            yield Import(module, target, getattr(node, "lineno", 0), in_function)
         inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for child in ast.iter_child_nodes(node):
             yield from visit(child, in_function=inside)
@@ -154,40 +167,41 @@ def imports_of(path: Path) -> Iterator[Import]:
     yield from visit(ast.parse(path.read_text(encoding="utf-8")), in_function=False)
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
-IMPORTS = [found for path in FILES for found in imports_of(path)]
+IMPORTS = [found for module in FILES for found in imports_of(module)]
+OWN_IMPORTS = [found for found in IMPORTS if found.is_own]
 
 
 def may_wait(found: Import) -> bool:
     """Tell whether an import may stand inside a function, for the sake of start-up time."""
-    if found.own is None:
+    if not found.is_own:
         return found.target.split(".")[0] in HEAVY
-    return RANK[found.own] == 4 and RANK[found.module] > 4
+    importer, imported = found.ranks
+    return imported == 4 and importer > 4
 
 
 def test_every_module_has_its_rank() -> None:
     """A new file says where on the way of the data it stands."""
-    assert {module_of(path) for path in FILES} - RANK.keys() == set()
+    assert {station(module) for module in FILES} - RANK.keys() == set()
 
 
 def test_imports_point_down() -> None:
     """No module knows of those above it, not even for a type hint."""
-    assert [str(found) for found in IMPORTS if found.own and RANK[found.own] > RANK[found.module]] == []
+    assert [str(found) for found in OWN_IMPORTS if found.ranks[0] < found.ranks[1]] == []
 
 
 def test_imports_make_no_cycle() -> None:
     """Within a rank, too, any module can be read after those it builds on."""
     graph: dict[str, set[str]] = {}
-    for found in IMPORTS:
-        if found.own and found.own != found.module:
-            graph.setdefault(found.module, set()).add(found.own)
+    for found in OWN_IMPORTS:
+        graph.setdefault(found.module, set()).add(found.target)
     TopologicalSorter(graph).prepare()
 
 
 def test_the_runtime_knows_only_the_contract() -> None:
     """Another store can take this one's place: nobody but the builder sees behind `store`."""
-    crossing = [found for found in IMPORTS if found.own in STORE and found.module not in STORE]
-    assert {(found.module, found.own) for found in crossing} == {(BUILDER, "duckdb_store")}
+    pairs = [(station(found.module), station(found.target)) for found in OWN_IMPORTS]
+    crossing = {(module, target) for module, target in pairs if target in STORE and module not in STORE}
+    assert crossing == {(BUILDER, "duckdb_store")}
 
 
 def test_no_import_hides_in_a_function() -> None:

@@ -4,8 +4,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
+import durably_nb as dn
 from durably_nb.artifacts import SUFFIXES, Artifacts
 from durably_nb.errors import SerializationError, StoreError
 
@@ -176,3 +178,30 @@ def test_a_write_that_fails_is_a_sentence_and_leaves_nothing(artifacts: Artifact
     artifacts.directory.write_bytes(b"a file")
     with pytest.raises(SerializationError, match="should be a directory"):
         artifacts.write(RUN, b"x", "bin")
+
+
+def test_a_damaged_value_keeps_its_files(path: Path) -> None:
+    """After a crash, orphans are removed, but nothing of a run in which a stored value is damaged."""
+
+    def large() -> str:
+        return "x" * 100_000
+
+    with dn.open(path) as d:
+
+        @d.job
+        def work(step: dn.StepContext) -> int:
+            return len(step.run("large", large))
+
+        whole, damaged = work.trigger(), work.trigger()
+        assert whole.result(timeout=20) == damaged.result(timeout=20) == 100_000
+    artifacts = Artifacts(path.with_name(path.name + ".artifacts"))
+    orphans = [artifacts.write(run.id, b"orphan", "bin") for run in (whole, damaged)]
+    with duckdb.connect(path) as connection:  # as a crash leaves it, and a bad disk
+        connection.execute("update durably.meta set value = '' where key = 'closed'")
+        connection.execute(
+            """update durably.log set data = replace(data, '"files":[', '"files":[1,') where run_id = ?""", [damaged.id]
+        )
+    dn.open(path).close()
+    left = {run.id: {file.name for file in (artifacts.directory / run.id).iterdir()} for run in (whole, damaged)}
+    assert [len(left[run.id]) for run in (whole, damaged)] == [1, 2]
+    assert artifacts.read(orphans[1]) == b"orphan"

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import decimal
 import io
 import json
 import logging
@@ -12,13 +13,14 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-import durably_nb.capture
+import durably_nb as dn
 from durably_nb.capture import captured
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from jupyter_client.blocking.client import BlockingKernelClient
 
-ROOT = Path(durably_nb.capture.__file__).parents[1]
+ROOT = Path(dn.__file__).parents[1]
 
 
 class Entries(list[tuple[str, str]]):
@@ -522,6 +524,91 @@ def test_threads_of_the_step(entries: Entries, capsys: pytest.CaptureFixture[str
             pool.submit(print, "a pool").result()
     assert entries == [("info", "a thread"), ("info", "a thread of a thread"), ("info", "a pool")]
     assert capsys.readouterr().out == ""
+
+
+def test_threads_of_the_step_begin_with_its_variables(entries: Entries) -> None:
+    """A thread gets the variables that belong to the step from the thread that starts it, and no others."""
+    ours: ContextVar[str] = ContextVar("ours", default="")
+    theirs: ContextVar[str] = ContextVar("theirs", default="")
+    seen = []
+
+    def look() -> None:
+        seen.append((ours.get(), theirs.get()))
+        decimal.getcontext().prec = 3
+        ours.set("of the thread")
+
+    with captured(entries, ours), decimal.localcontext(prec=50):
+        ours.set("of the step")
+        theirs.set("of the user")
+        in_thread(lambda: in_thread(look))
+        assert (ours.get(), decimal.getcontext().prec) == ("of the step", 50)
+    in_thread(look)
+    assert seen == [("of the step", ""), ("", "")]
+
+
+def test_threads_of_a_step_speak_in_its_name(d: dn.Durably) -> None:
+    """What the threads of a step print and log names the step; those of the job function name none."""
+
+    def load(step: dn.StepContext) -> None:
+        in_thread(lambda: print("printed"))
+        in_thread(lambda: step.log.info("logged"))
+
+    @d.job
+    def work(step: dn.StepContext) -> None:
+        in_thread(lambda: print("before"))
+        step.run("load", load, step)
+        in_thread(lambda: print("after"))
+
+    run = work.trigger()
+    run.result(timeout=20)
+    logs = run.logs()
+    steps = [name if isinstance(name, str) else None for name in logs["step_name"]]
+    said = list(zip(logs["message"], steps, strict=True))
+    assert said == [("before", None), ("printed", "load"), ("logged", "load"), ("after", None)]
+
+
+def test_a_step_in_a_thread_of_a_step_is_refused(d: dn.Durably) -> None:
+    """Steps are not nested by way of a thread either."""
+    refusals: list[str] = []
+
+    def outer(step: dn.StepContext) -> None:
+        def inner() -> None:
+            try:
+                step.run("inner", str)
+            except dn.ConflictError as error:
+                refusals.append(str(error))
+
+        in_thread(inner)
+
+    @d.job
+    def work(step: dn.StepContext) -> None:
+        step.run("outer", outer, step)
+
+    work.trigger().result(timeout=20)
+    assert [refusal.partition(". ")[0] for refusal in refusals] == ["Step 'inner' was started inside step 'outer'"]
+
+
+def test_a_thread_that_outlives_its_step(d: dn.Durably) -> None:
+    """When its step is over, a thread speaks for the run alone and may start steps of it."""
+
+    @d.job
+    def work(step: dn.StepContext) -> str:
+        def go_on() -> None:
+            over.wait()
+            print("late")
+            results.append(step.run("second", lambda: "done"))
+
+        over, results, thread = threading.Event(), list[str](), threading.Thread(target=go_on)
+        step.run("first", thread.start)
+        over.set()
+        thread.join()
+        return results[0]
+
+    run = work.trigger()
+    assert run.result(timeout=20) == "done"
+    logs = run.logs()
+    assert list(logs["message"]) == ["late"]
+    assert logs["step_name"].isna().all()
 
 
 def test_a_thread_that_outlives_the_step(entries: Entries, capsys: pytest.CaptureFixture[str]) -> None:

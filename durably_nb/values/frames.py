@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from durably_nb.values.columns import Array, numbers, pack, unpack
 from durably_nb.values.kinds import Attr, Fields, Kind, Reader, Writer

@@ -1,0 +1,318 @@
+"""The dispatch: creates runs, hands out handles of them, and carries out their commands."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
+
+from durably_nb.codecs import artifact_names
+from durably_nb.definitions import Options
+from durably_nb.errors import ConflictError, NotFoundError, ValidationError
+from durably_nb.events import LogWriteEvent, OperationalEvent, RunEvent, RunProgressEvent, event_from_dict
+from durably_nb.history import checked_count, one_or_many
+from durably_nb.ids import new_id
+from durably_nb.models import ACTIVE, RUN_STATUSES, LogData, NewRun
+from durably_nb.names import checked_labels
+from durably_nb.rows import EMITTED
+from durably_nb.runs import Run
+from durably_nb.waiting import Wakeup
+from durably_nb.weakgroups import WeakGroups
+from durably_nb.wording import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from durably_nb.bus import EventBus, Unsubscribe
+    from durably_nb.codecs import Codec
+    from durably_nb.definitions import Definition
+    from durably_nb.engine import Engine
+    from durably_nb.history import History
+    from durably_nb.models import Disposition, JSONValue, ProgressData, RunRecord, RunStatus
+    from durably_nb.outbox import Outbox
+    from durably_nb.store import Created, Store
+
+
+class Dispatch:
+    """Between what users hold (jobs and handles) and what does the work (store and engine)."""
+
+    def __init__(  # noqa: PLR0913 - it stands between all of them
+        self,
+        store: Store,
+        bus: EventBus,
+        outbox: Outbox,
+        engine: Engine,
+        codec: Codec,
+        *,
+        history: History,
+        checked_labels: Callable[[dict[str, str]], dict[str, str]],
+    ) -> None:
+        """Take the parts; `checked_labels` validates the labels of each new run."""
+        self.history = history
+        self._store = store
+        self._bus = bus
+        self._outbox = outbox
+        self._engine = engine
+        self._codec = codec
+        self._checked_labels = checked_labels
+        self._changed = Wakeup()
+        self._handles: WeakGroups[Run] = WeakGroups()
+        bus.on("*", self._bring_to_handles)
+
+    # --- creating ---
+
+    def create(self, definition: Definition, inputs: list[tuple[dict[str, Any], Options]]) -> list[Run]:
+        """Create a run for each validated input, all or none."""
+        run_ids = [new_id() for _ in inputs]
+        try:
+            new = [self._new_run(definition, run_id, *given) for run_id, given in zip(run_ids, inputs, strict=True)]
+        except BaseException:
+            for run_id in run_ids:
+                self._store.discard_artifacts(run_id)
+            raise
+        return self._create(new, [options for _, options in inputs])
+
+    def _new_run(self, definition: Definition, run_id: str, values: dict[str, Any], options: Options) -> NewRun:
+        return NewRun(
+            run_id=run_id,
+            job_name=definition.name,
+            input=self._codec.encode(values, run_id=run_id, where="input"),
+            labels=self._checked_labels(dict(options.labels)),
+            idempotency_key=options.idempotency_key,
+            concurrency_key=options.concurrency_key,
+            coalesce=options.coalesce is not None,
+        )
+
+    def _create(self, new: list[NewRun], options: list[Options]) -> list[Run]:
+        run_ids = [request.run_id for request in new]
+        # Not to be claimed before its run:trigger is told: the rest is told by the thread that executes it.
+        self._engine.withhold(run_ids)
+        try:
+            created = self._created(new)
+            runs = [self.handle(one.run, one.disposition, withheld=one.disposition == "created") for one in created]
+            for run, chosen in zip(runs, options, strict=True):
+                if run.is_active:
+                    self._call_back(run.id, chosen.on_progress, chosen.on_log)
+            self._tell_created(created)
+        finally:
+            self._engine.offer(run_ids)
+        return runs
+
+    def _created(self, new: list[NewRun]) -> list[Created]:
+        used: set[str] = set()
+        try:
+            created = self._store.create_runs(new)
+            used = {one.run.run_id for one in created}
+        finally:
+            for request in new:
+                if request.run_id not in used and artifact_names(request.input):
+                    self._store.discard_artifacts(request.run_id)
+        return created
+
+    def _tell_created(self, created: list[Created]) -> None:
+        for one in created:
+            receipt = one.receipt
+            if receipt is None:
+                continue
+            if one.disposition == "created":
+                self._outbox.tell([receipt])
+            else:
+                line = self._outbox.line(one.run.run_id)
+                line.post(lambda receipt=receipt: receipt)  # type: ignore[misc]
+                line.tell()
+
+    # --- handles ---
+
+    def get_run(self, run_id: str) -> Run | None:
+        """Give a handle of a run; None if there is none of that id."""
+        self._store.flush()
+        record = self._store.get_run(checked_id(run_id))
+        return None if record is None else self.handle(record)
+
+    def get_runs(
+        self,
+        *,
+        status: RunStatus | Iterable[RunStatus] | None = None,
+        job_name: str | Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Run]:
+        """Give handles of the runs that match, newest first; see `Durably.get_runs`."""
+        statuses: Any = None if status is None else one_or_many(status, "status", RUN_STATUSES)
+        records = self._store.find_runs(
+            status=statuses,
+            job_names=None if job_name is None else one_or_many(job_name, "job_name"),
+            labels=None if labels is None else checked_labels(labels),
+            limit=None if limit is None else checked_count(limit, "limit"),
+            offset=checked_count(offset, "offset"),
+        )
+        return [self.handle(record) for record in records]
+
+    def handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
+        """Give a handle that follows its run; of one that is `withheld` nothing was told yet."""
+        run = Run(self, record, self._changed, disposition)
+        self._handles.add(record.run_id, run)
+        if record.status in ACTIVE and not withheld:
+            # What was told between the reading of the record and the adding is in the store by now.
+            run.refresh(self.run_record(record.run_id))
+        return run
+
+    def run_record(self, run_id: str) -> RunRecord:
+        """Give the state of a run. Raises NotFoundError."""
+        record = self._store.get_run(checked_id(run_id))
+        if record is None:
+            raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
+        return record
+
+    def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give the value that was stored."""
+        return self._codec.decode(stored, where=where)
+
+    def is_attended(self, run_id: str) -> bool:
+        """Whether somebody executes a run, or will."""
+        return self._engine.is_running or self._engine.is_executing(run_id)
+
+    def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
+        """Give what a completed step of a run returned. Raises NotFoundError."""
+        stored = self._store.step_output(run_id, step_name)
+        return self._codec.decode(stored, where=f"the result of step {step_name!r}")
+
+    # --- waiting ---
+
+    def wait_for_run(
+        self,
+        run_id: str,
+        timeout: float | None,
+        on_progress: Callable[[ProgressData], object] | None,
+        on_log: Callable[[LogData], object] | None,
+    ) -> Run:
+        """Wait for a run, told of its progress and log meanwhile; raises as `Run.result` does."""
+        unfollow = self._call_back(run_id, on_progress, on_log)
+        try:
+            self._store.flush()
+            return self.wait_until_ended(self.handle(self.run_record(run_id)), timeout)
+        finally:
+            unfollow()
+
+    def wait_until_ended(self, run: Run, timeout: float | None) -> Run:
+        """Wait for a run, and raise as `Run.result` does."""
+        _ = run.wait(timeout)
+        run.raise_if_not_completed()
+        return run
+
+    def _call_back(
+        self,
+        run_id: str,
+        on_progress: Callable[[ProgressData], object] | None,
+        on_log: Callable[[LogData], object] | None,
+    ) -> Unsubscribe:
+        """Bring progress and log of a run to two functions, until it ends or the returned one is called."""
+        if on_progress is None and on_log is None:
+            return lambda: None
+
+        def deliver(event: Any) -> None:  # noqa: ANN401 - one of the kinds below
+            if event.run_id != run_id:
+                return
+            if isinstance(event, RunProgressEvent):
+                if on_progress is not None:
+                    on_progress(event.progress)
+            elif isinstance(event, LogWriteEvent):
+                if on_log is not None:
+                    on_log(
+                        LogData(level=event.level, message=event.message, data=event.data, step_name=event.step_name)
+                    )
+            else:
+                unsubscribe()
+
+        unsubscribe = self._bus.on(
+            ["run:progress", "log:write", "run:complete", "run:fail", "run:cancel", "run:delete"], deliver
+        )
+        return unsubscribe
+
+    # --- commands ---
+
+    def retrigger(self, run_id: str) -> Run:
+        """Create a fresh run with the input, labels and concurrency key of one that has ended."""
+        record = self.run_record(run_id)
+        if record.status in {"pending", "leased"}:
+            raise ConflictError(
+                f"Run {run_id} is {record.status} and cannot be retriggered before it has ended. "
+                "Wait for it or cancel it first."
+            )
+        fresh = new_id()
+        # Encoded anew: what lies in files belongs to one run alone, and is deleted with it.
+        value = self._codec.decode(record.input, where="input")
+        stored = self._codec.encode(value, run_id=fresh, where="input")
+        new = NewRun(
+            run_id=fresh,
+            job_name=record.job_name,
+            input=stored,
+            labels=record.labels,
+            concurrency_key=record.concurrency_key,
+        )
+        return self._create([new], [Options()])[0]
+
+    def resume(self, run_id: str) -> Run:
+        """Let a failed or cancelled run go on after its last completed step."""
+        self._store.resume_run(checked_id(run_id)).result()
+        record = self.run_record(run_id)
+        for handle in self._handles.members(run_id):
+            handle.refresh(record)
+        self._engine.wake()
+        return self.handle(record)
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run."""
+        line = self._outbox.line(checked_id(run_id))
+        receipt = line.post(lambda: self._store.cancel_run(run_id))
+        receipt.wait()
+        self._engine.abort(run_id, "cancelled")
+        line.tell()
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run that has ended."""
+        line = self._outbox.line(checked_id(run_id))
+        line.post(lambda: self._store.delete_run(run_id))
+        line.tell()
+
+    def emit(self, event: OperationalEvent) -> None:
+        """Store an operational event of a user's and tell listeners."""
+        if not isinstance(event, get_args(OperationalEvent)):
+            raise ValidationError(f"emit takes one of the operational events, not {shown(event)}.")
+        run_id = event.run_id
+        values = {item.name: getattr(event, item.name) for item in fields(event)}
+        if isinstance(event, RunEvent):
+            record = self.run_record(event.run_id)
+            values |= {"job_name": record.job_name, "labels": dict(record.labels)}
+        for name in {"input", "output", "data"} & values.keys():
+            values[name] = self._codec.encode(values[name], run_id=run_id or "", where=name)
+        event_class: Callable[..., Any] = type(event)
+        checked = event_from_dict(event_class(**values).to_dict())
+        draft = partial(
+            event_class,
+            **{name: getattr(checked, name) for name in values if name not in {"sequence", "timestamp"}},
+        )
+        if run_id is None:
+            self._outbox.tell([self._store.append_foreign(draft, None, {EMITTED: True})])
+            return
+        line = self._outbox.line(run_id)
+        line.post(lambda: self._store.append_foreign(draft, run_id, {EMITTED: True}))
+        line.tell()
+
+    def _bring_to_handles(self, event: Any) -> None:  # noqa: ANN401 - any event
+        if event.run_id is not None:
+            for handle in self._handles.members(event.run_id):
+                handle.on_event(event)
+
+
+def checked_id(run_id: object) -> str:
+    """Give a run's id; whether there is such a run is another question.
+
+    Raises:
+        ValidationError: If it is no string.
+
+    """
+    if not isinstance(run_id, str):
+        raise ValidationError(f"A run is named by its id, a string, not by {type(run_id).__name__}.")
+    return run_id
