@@ -169,6 +169,10 @@ class Dispatch:
         """Give the value that was stored."""
         return self._codec.decode(stored, where=where)
 
+    def is_defined(self, job_name: str) -> bool:
+        """Whether a job is defined here and now."""
+        return self._engine.is_defined(job_name)
+
     def is_attended(self, run_id: str) -> bool:
         """Whether somebody executes a run, or will."""
         return self._engine.is_running or self._engine.is_executing(run_id)

@@ -192,7 +192,9 @@ class DuckDBStore:
         """Give back the runs whose lease is over; those that cannot be pending beside another fail."""
         with self._ledger as ledger:
             now = self._clock.monotonic()
-            over = [run for run in ledger.live.leased if self._deadlines[run.run_id] <= now]
+            leased = ledger.live.leased
+            self._deadlines = {run.run_id: self._deadlines[run.run_id] for run in leased}
+            over = [run for run in leased if self._deadlines[run.run_id] <= now]
             receipts = [_expire(ledger, run) for run in over]
         return [receipt for receipt in receipts if receipt is not None]
 

@@ -151,6 +151,10 @@ class Engine:
 
     # --- executions ---
 
+    def is_defined(self, job_name: str) -> bool:
+        """Whether a job is defined here and now; runs of others stay pending."""
+        return job_name in self._jobs
+
     def is_executing(self, run_id: str) -> bool:
         """Whether the function of a run stands in this process."""
         return run_id in self._executions

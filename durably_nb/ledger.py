@@ -57,6 +57,7 @@ class Ledger:
         self._sequence = database.sequence
         self._broken: Exception | None = None
         self._closed = False
+        self._has_failed = False
         self._writer = Writer(
             database.cursor(),
             database.catalog,
@@ -195,7 +196,8 @@ class Ledger:
                 return
             self._closed = True
         self._writer.close()
-        self._database.close(sequence=self._sequence)
+        # After a failed commit there may be files that no row names: the next opening is to look for them.
+        self._database.close(sequence=None if self._has_failed else self._sequence)
 
     def _void_leases(self) -> None:
         for run in self.live.leased:
@@ -211,6 +213,7 @@ class Ledger:
 
     def _start_again(self) -> Recovered:
         """After a failed commit: what was accepted is void, and so is every lease."""
+        self._has_failed = True
         generations = {run.run_id: run.lease_generation for run in self.live}
         try:
             cursor = self._database.cursor()

@@ -40,11 +40,12 @@ class Database:
         """Give a new connection that sees the library's own tables."""
         return use(self.connection.cursor(), self.catalog)
 
-    def close(self, *, sequence: int) -> None:
-        """Note that all was written, and let go of file and lock."""
+    def close(self, *, sequence: int | None) -> None:
+        """Let go of file and lock; note the last sequence if all that was accepted is on disk."""
         try:
-            with Atomic(self.connection) as connection:
-                set_meta(connection, _schema(self.catalog), "closed", str(sequence))
+            if sequence is not None:
+                with Atomic(self.connection) as connection:
+                    set_meta(connection, _schema(self.catalog), "closed", str(sequence))
         finally:
             self.connection.close()
             if self.ownership is not None:

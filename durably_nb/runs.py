@@ -38,6 +38,9 @@ class Host(Protocol):
     def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give the value that was stored."""
 
+    def is_defined(self, job_name: str) -> bool:
+        """Whether the job is defined here and now."""
+
     def is_attended(self, run_id: str) -> bool:
         """Whether somebody executes the run, or will."""
 
@@ -94,7 +97,7 @@ class Run(traitlets.HasTraits):
 
     def __repr__(self) -> str:
         """Show what it is and where it stands, in a line."""
-        about = [self.status]
+        about = [self._standing()]
         if self.progress is not None and self.is_active:
             total = "" if self.progress.total is None else f"/{self.progress.total}"
             about.append(f"{self.progress.current}{total}")
@@ -158,7 +161,7 @@ class Run(traitlets.HasTraits):
                 self._changed.wait_for(self._has_ended, _LOOK_S)
         elif not self._changed.wait_for(self._has_ended, timeout):
             raise TimeoutError(
-                f"Run {self.id} of {self.job_name} is {self.status} after {timeout} seconds of waiting. It was not "
+                f"Run {self.id} of {self.job_name} is {self._standing()} after {timeout} seconds of waiting. It was not "
                 "stopped: wait again, or cancel it with run.cancel()."
             )
         return self
@@ -353,6 +356,11 @@ class Run(traitlets.HasTraits):
     def _on_delete(self, _: DurablyEvent) -> None:
         self._ended = True
         self._changed.notify()
+
+    def _standing(self) -> str:
+        if self.status == "pending" and not self._host.is_defined(self.job_name):
+            return f"pending, waiting for job {self.job_name!r} to be defined"
+        return self.status
 
     def _has_ended(self) -> bool:
         return self._ended
