@@ -14,6 +14,9 @@ ENV  := .venv
 ENV1 := .venv-duckdb1
 BIN  := $(ENV)/bin
 
+# Tests share nothing, so they run beside each other, one process a core.
+PYTEST := pytest --numprocesses=auto --dist=worksteal
+
 # What runs again on the older DuckDB: the store and the engine, not the packaging around them.
 ENGINE_TESTS := tests $(patsubst %,--ignore=tests/test_%.py,architecture notebooks readme)
 
@@ -37,7 +40,7 @@ demo: $(ENV)/.demo ## run the first notebook on real data and show its tables
 test: format lint types notebooks tests-duckdb1 tests ## every check that CI runs
 
 check: format lint types ## a developer's quick round: format, lint, types, fast tests
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/$(PYTEST) -q -m "not slow"
 
 lab: $(ENV)/.lab ## open the notebooks in JupyterLab, reachable from this machine only
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(AS_ROOT) notebooks/01_first_job.ipynb
@@ -64,10 +67,10 @@ types: $(ENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
 tests: $(ENV)/.dev ## all tests, on the newest DuckDB
-	$(BIN)/pytest
+	$(BIN)/$(PYTEST)
 
 tests-duckdb1: $(ENV1)/.test ## store and engine tests on DuckDB 1.5 and pandas 2
-	$(ENV1)/bin/pytest $(ENGINE_TESTS)
+	$(ENV1)/bin/$(PYTEST) $(ENGINE_TESTS)
 
 notebooks: $(ENV)/.dev ## both notebooks, in real kernels
 	$(BIN)/python notebooks/run.py 01_first_job 02_kill_and_resume

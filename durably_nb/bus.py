@@ -76,7 +76,9 @@ class EventBus:
                 result = subscription.call(event)
                 if result is not None and inspect.isawaitable(result):
                     self._loop.spawn(self._guarded(result, event))
-            except Exception as error:  # noqa: BLE001 - whatever a listener raises stops at this guard
+            except KeyboardInterrupt:  # of whoever triggers or cancels in a cell; it is no listener's
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever a listener raises stops at this guard
                 self._report(error, event)
 
     def close(self) -> None:
@@ -89,7 +91,7 @@ class EventBus:
         except Exception as error:  # noqa: BLE001 - as in emit
             self._report(error, event)
 
-    def _report(self, error: Exception, event: DurablyEvent) -> None:
+    def _report(self, error: BaseException, event: DurablyEvent) -> None:
         if not self._error_handlers:
             _logger.warning("A listener of %s raised; add d.on_error(...) to handle this.", event.type, exc_info=error)
         for handler in self._error_handlers:

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, overload
 
 import duckdb
 
@@ -300,14 +300,18 @@ class StepContext(BaseContext):
 class AsyncStepContext(BaseContext):
     """The first argument of an ``async def`` job function; steps may run side by side in tasks."""
 
-    async def run(self, name: str, fn: Callable[P, Awaitable[R] | R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    async def run(self, name: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def run(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def run(self, name: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call ``fn(*args, **kwargs)``, await it if it is awaitable, and keep the result: a checkpoint.
 
         Raises as `StepContext.run`.
         """
         step = self._enter(name, fn)
         if step.stored is not None:
-            return self._stored_value(step.stored)  # type: ignore[no-any-return]
+            return self._stored_value(step.stored)
         with self._executing(step):
             value = await _awaited(fn(*args, **kwargs))
             _refuse_lazy(name, value)
@@ -315,18 +319,36 @@ class AsyncStepContext(BaseContext):
         await self._settle(receipt)
         return value
 
+    @overload
     async def transaction(
         self,
         name: str,
-        fn: Callable[Concatenate[duckdb.DuckDBPyConnection, P], Awaitable[R] | R],
+        fn: Callable[Concatenate[duckdb.DuckDBPyConnection, P], Awaitable[R]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> R:
+    ) -> R: ...
+    @overload
+    async def transaction(
+        self,
+        name: str,
+        fn: Callable[Concatenate[duckdb.DuckDBPyConnection, P], R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+    async def transaction(
+        self,
+        name: str,
+        fn: Callable[Concatenate[duckdb.DuckDBPyConnection, P], Any],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Any:
         """Call ``fn(cursor, *args, **kwargs)`` in a transaction, as `StepContext.transaction` does."""
         step = self._enter(name, fn)
         if step.stored is not None:
-            return self._stored_value(step.stored)  # type: ignore[no-any-return]
+            return self._stored_value(step.stored)
         with self._executing(step), self._transaction() as cursor:
             began = _transaction_id(cursor)
             value = await _awaited(fn(cursor, *args, **kwargs))

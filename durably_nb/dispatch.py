@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from durably_nb.history import History
     from durably_nb.models import Disposition, JSONValue, ProgressData, RunRecord, RunStatus
     from durably_nb.outbox import Outbox
-    from durably_nb.store import Created, Store
+    from durably_nb.store import Created, Receipt, Store
 
 
 class Dispatch:
@@ -57,6 +57,7 @@ class Dispatch:
         self._checked_labels = checked_labels
         self._changed = Wakeup()
         self._handles: WeakGroups[Run] = WeakGroups()
+        self._emitted: set[int] = set()
         bus.on("*", self._bring_to_handles)
 
     # --- creating ---
@@ -301,11 +302,18 @@ class Dispatch:
             self._outbox.tell([self._store.append_foreign(draft, None, {EMITTED: True})])
             return
         line = self._outbox.line(run_id)
-        line.post(lambda: self._store.append_foreign(draft, run_id, {EMITTED: True}))
+        line.post(lambda: self._noted(self._store.append_foreign(draft, run_id, {EMITTED: True})))
         line.tell()
 
+    def _noted(self, receipt: Receipt) -> Receipt:
+        """Note an emitted event before anybody can tell it: a handle must not take it for its run's state."""
+        self._emitted.add(receipt.event.sequence)
+        return receipt
+
     def _bring_to_handles(self, event: Any) -> None:  # noqa: ANN401 - any event
-        if event.run_id is not None:
+        if event.sequence in self._emitted:
+            self._emitted.discard(event.sequence)
+        elif event.run_id is not None:
             for handle in self._handles.members(event.run_id):
                 handle.on_event(event)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack, overload
@@ -86,6 +87,7 @@ class Durably(Configured):
             checked_labels=self.checked_run_labels,
         )
         self._jobs = Jobs(self._dispatch, definitions)
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._lifecycle = threading.RLock()
         self._next_retention = 0.0
         self._is_closed = False
@@ -266,7 +268,9 @@ class Durably(Configured):
             NotFoundError: If there is no such run.
 
         """
-        return Subscription(self._bus, checked_id(run_id), lambda: self._store.latest_events(run_id))
+        subscription = Subscription(self._bus, checked_id(run_id), lambda: self._store.latest_events(run_id))
+        self._subscriptions.add(subscription)
+        return subscription
 
     # --- work without a thread ---
 
@@ -467,6 +471,8 @@ class Durably(Configured):
             self._engine.stop(grace_s)
             self._engine.close()
             self._outbox.close()
+            for subscription in list(self._subscriptions):
+                subscription.close()  # whoever iterates would wait for ever
             self._bus.close()
             try:
                 self._store.close()

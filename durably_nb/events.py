@@ -244,7 +244,7 @@ def event_from_dict(data: Mapping[str, Any]) -> DurablyEvent:
     if cls is None:
         raise ValidationError(f"{shown(kind)} is no event type; the types are {', '.join(sorted(EVENT_CLASSES))}.")
     try:
-        text = json.dumps({key: value for key, value in data.items() if key != "type"})
+        text = json.dumps({key: value for key, value in data.items() if key != "type"}, allow_nan=False)
         event: DurablyEvent = _adapter(kind).validate_json(text, strict=True)
     except (pydantic.ValidationError, TypeError, ValueError, RecursionError) as error:
         raise ValidationError(f"This is not the wire form of a {kind} event: {error}") from None

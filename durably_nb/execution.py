@@ -99,6 +99,7 @@ class Execution:
         arguments: Any = self._codec.decode(self._claim.run.input, where="input")
         bound = self._job.signature.replay(arguments)
         self.signal.throw_if_aborted()
+        self._journal.refuse_if_lost()  # a cancel between the claim and our being known could not set the signal
         result = self._job.fn(self._context, **bound)
         if not self._job.is_async:
             return result

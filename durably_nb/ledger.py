@@ -225,7 +225,7 @@ class Ledger:
             self._broken = unreadable
             self.live = LiveRuns()
             return Recovered({}, {}, 0)
-        self.live = LiveRuns(found.active.values(), generations)
+        self.live = LiveRuns((found.active | found.unfolded).values(), generations)
         self.held_until = self._clock.monotonic() + _HOLD_AFTER_FAILURE_S
         self._void_leases()
         return found

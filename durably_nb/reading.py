@@ -10,7 +10,7 @@ import duckdb
 
 from durably_nb.database import explained
 from durably_nb.errors import NotFoundError
-from durably_nb.models import CompletedStep
+from durably_nb.models import ACTIVE, CompletedStep
 from durably_nb.rows import EMITTED, Row, encode_json, event_from_row
 from durably_nb.run_state import read_state
 from durably_nb.wording import shown
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from durably_nb.events import DurablyEvent
     from durably_nb.models import JSONValue, RunRecord
 
-_STATE_EVENTS = ("run:trigger", "run:leased", "run:complete", "run:fail", "run:cancel")
+_BEGINNINGS = ("run:trigger", "run:leased")
+_ENDS = ("run:complete", "run:fail", "run:cancel")
 
 
 class Cursors:
@@ -128,11 +129,12 @@ class Reading:
 
     def latest_events(self, run: RunRecord) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""
-        states = ", ".join(repr(kind) for kind in _STATE_EVENTS)
+        # The end of a run that was resumed is not its state any more.
+        states = ", ".join(repr(kind) for kind in (_BEGINNINGS if run.status in ACTIVE else _ENDS))
         found = self._rows(
             f"""
             select sequence, ms, run_id, type, data from log
-            where run_id = ? and type in ({states}, 'run:progress') and data ->> 'emitted' is null
+            where run_id = ? and type in ({states}, 'run:progress') and (data ->> 'emitted') is null
             qualify row_number() over (partition by type = 'run:progress' order by sequence desc) = 1
             order by sequence
             """,  # noqa: S608 - the event names above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 import traitlets
@@ -298,14 +299,16 @@ class Run(traitlets.HasTraits):
         self._record = record
         self._ended = False
         try:
-            self.set_trait("status", record.status)
-            self.set_trait("error", None if record.failure is None else str(record.failure))
-            if record.progress is not None:
-                self.set_trait("progress", record.progress)
-            if record.status != "leased":
-                self.set_trait("current_step", None)
-            if self.trait_has_value("output"):
-                self.set_trait("output", self._decoded_output())
+            with self.hold_trait_notifications():  # whoever observes one of them finds the others as they are now
+                self.set_trait("status", record.status)
+                self.set_trait("error", None if record.failure is None else str(record.failure))
+                if record.progress is not None:
+                    self.set_trait("progress", record.progress)
+                if record.status != "leased":
+                    self.set_trait("current_step", None)
+                if self.trait_has_value("output"):
+                    self.set_trait("output", self._decoded_output())
+                self._ended = record.status in TERMINAL
         finally:  # an observer may raise; whoever waits must not wait for ever
             if record.status in TERMINAL:
                 self._ended = True
@@ -337,7 +340,9 @@ class Run(traitlets.HasTraits):
             return None
         return self._host.decode(self._record.output, f"the output of run {self._record.run_id}")
 
-    def _on_leased(self, _: DurablyEvent) -> None:
+    def _on_leased(self, event: DurablyEvent) -> None:
+        self._record = replace(self._record, status="leased", last_sequence=event.sequence)
+        self._ended = False
         self.set_trait("status", "leased")
 
     def _on_progress(self, event: Any) -> None:  # noqa: ANN401 - the event of this name

@@ -135,7 +135,7 @@ VIEWS: Final[tuple[str, ...]] = (
             any_value((data ->> 'outputBytes')::bigint) as output_bytes,
             min(sequence) as sequence
         from log
-        where starts_with(type, 'step:') and data ->> 'emitted' is null
+        where starts_with(type, 'step:') and (data ->> 'emitted') is null
         group by all
     ) as execution
     join run_state as run on run.run_id = execution.run_id

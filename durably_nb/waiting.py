@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 _TICK_S: Final = 0.1
 """How often an await wakes by itself: a notebook's stop button does not reach a bare await of a future."""
 
-_LONGEST_S: Final = 1e9
-"""Thirty years; Python's own waits refuse what is not much longer."""
+_PIECE_S: Final = 0.5
+"""The longest single wait of a thread: a Ctrl-C that another thread received does not end one."""
 
 
 class Wakeup:
@@ -33,10 +34,13 @@ class Wakeup:
         for call in calls:
             call()
 
-    def wait_for(self, predicate: Callable[[], bool], timeout_s: float | None = None) -> bool:
+    def wait_for(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `predicate` holds, up to `timeout_s` seconds; tell whether it does."""
+        deadline = time.monotonic() + timeout_s
         with self._changed:
-            return self._changed.wait_for(predicate, None if timeout_s is None else min(timeout_s, _LONGEST_S))
+            while not predicate() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(left, _PIECE_S))
+            return predicate()
 
     async def until(self, predicate: Callable[[], bool], *, each_tick: Callable[[], None] = lambda: None) -> None:
         """Wait until `predicate` holds, without blocking the loop; `each_tick` may raise to give up."""

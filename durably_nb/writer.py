@@ -139,6 +139,7 @@ class Writer:
         self._progress: dict[str | None, Entry] = {}
         self._put = self._written = self._folded = written
         self._write_by = self._fold_by = _NEVER
+        self._failures = 0
         self._urgent = self._folding_asked = self._closing = False
         # Of whoever writes, one at a time:
         self._writing = threading.Lock()
@@ -184,13 +185,15 @@ class Writer:
             self._changed.wait_for(lambda: self._put - self._written <= MAX_UNWRITTEN or self._closing)
 
     def flush(self) -> None:
-        """Return when everything put so far is on disk and folded."""
+        """Return when everything put so far is on disk and folded, or void."""
         with self._changed:
-            target = self._put
+            target, failures = self._put, self._failures
             if self._folded < target:
                 self._urgent = self._folding_asked = True
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._folded >= target or not self._thread.is_alive())
+                self._changed.wait_for(
+                    lambda: self._folded >= target or self._failures > failures or not self._thread.is_alive()
+                )
 
     def close(self) -> None:
         """Write what is left and end the thread; may be called twice."""
@@ -263,12 +266,14 @@ class Writer:
             void = [*entries, *self._queue]
             self._queue = []
             self._progress.clear()
-            self._write_by = self._fold_by = _NEVER
-            self._written = self._folded = self._reached = self._put
+            self._failures += 1
+            self._write_by = _NEVER
+            self._written = self._reached = self._put
             found = self._recover()
             self._states = found.states
             self._dirty = found.unfolded
             self._unfolded.clear()
+            self._fold_by = time.monotonic() + LAG_S  # what was read is folded again, for whoever looks into the table
             self._changed.notify_all()
         for entry in void:
             _resolve(entry, error)

@@ -37,7 +37,7 @@ def main(names: list[str]) -> None:
 def executed(path: Path) -> nbformat.NotebookNode:
     """Return the notebook with its outputs; a cell that raises ends it all with that cell's traceback."""
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
-    metadata = notebook.metadata
+    language = notebook.metadata.language_info
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -49,7 +49,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
         client.execute()
     except CellExecutionError as error:
         sys.exit(f"{path.name} failed. {error}")
-    notebook.metadata = metadata  # without the versions of this machine
+    notebook.metadata.language_info = language  # without the versions of this machine
     return notebook
 
 

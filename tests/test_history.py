@@ -199,7 +199,7 @@ def test_times_are_aware_and_durations_are_spans(story: Story) -> None:
     done = runs[runs["status"] == "completed"].iloc[0]
     assert done["created_at"] <= done["started_at"] <= done["completed_at"]
     assert done["duration"] == done["completed_at"] - done["started_at"]
-    assert events["duration"].sum() > timedelta(0)
+    assert events["duration"].max() > timedelta(0)
 
 
 def test_data_holds_the_other_fields_decoded(story: Story) -> None:
@@ -566,7 +566,7 @@ def test_odd_names_and_labels_are_found_again(d: dn.Durably) -> None:
     """A job, a step and labels of any characters are found by exactly these."""
     for text in [text for text in HOSTILE if not {"\0", "\ud800"} & set(text)]:
         job = d.job(name=text)(lambda step, text: step.run(text, lambda: step.log.info(text)))
-        job.options(labels={text: text}, idempotency_key=text, concurrency_key=text).trigger(text=text).wait(20)
+        job.options(labels={text: text}, idempotency_key=text, concurrency_key=text).trigger(text=text).result(timeout=20)
         for name in FRAMES:
             assert len(getattr(d, name)(job_name=text, labels={text: text})) > 0
         assert [run.input["text"] for run in d.get_runs(job_name=text, labels={text: text})] == [text]
@@ -608,7 +608,7 @@ def test_history_is_current_inside_a_step(d: dn.Durably) -> None:
 def test_history_outlives_its_process(path: Path) -> None:
     """Closed and opened again, the file tells the same story."""
     with dn.open(path) as first:
-        first.job(name="short")(lambda step: step.run("one", lambda: (1, 2))).trigger().wait(20)
+        first.job(name="short")(lambda step: step.run("one", lambda: (1, 2))).trigger().result(timeout=20)
         before = {name: getattr(first, name)() for name in FRAMES}
     with dn.open(path) as second:
         for name in FRAMES:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import _thread
 import asyncio
 import math
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +196,11 @@ def test_waiting_while_another_thread_executes_without_a_worker(idle: Durably) -
 # --- Ctrl-C ---
 
 
+def interrupt() -> None:
+    """Press Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize("way", ["result", "wait", "wait_for_run", "with timeout"])
 def test_ctrl_c_stops_waiting_and_not_the_run(way: str, slow: Job, gate: Gate, d: Durably) -> None:
     """KeyboardInterrupt reaches whoever waits; the run executes on, and can be waited for again."""
@@ -206,7 +212,7 @@ def test_ctrl_c_stops_waiting_and_not_the_run(way: str, slow: Job, gate: Gate, d
         "wait_for_run": lambda: d.wait_for_run(run.id),
         "with timeout": lambda: run.wait(60),
     }
-    timer = threading.Timer(0.05, _thread.interrupt_main)
+    timer = threading.Timer(0.02, interrupt)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         waits[way]()
@@ -225,7 +231,7 @@ def test_ctrl_c_while_executing_without_a_worker_gives_the_run_back(idle: Durabl
         step.run("one", calls.append, "one")
         if len(calls) == 1:
             calls.append("interrupted")
-            timer = threading.Timer(0.02, _thread.interrupt_main)
+            timer = threading.Timer(0.02, interrupt)
             timer.start()
             step.run("wait", threading.Event().wait, 20)
         return 1
