@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durably_nb.errors import ValidationError
 from durably_nb.events import EVENT_CLASSES, Event
+from durably_nb.names import MAX_LENGTH
 from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ def _types_of(part: str | type[Event]) -> list[str]:
     if isinstance(part, type) and issubclass(part, Event):
         found = [kind for kind, cls in EVENT_CLASSES.items() if issubclass(cls, part)]
     elif isinstance(part, str):
-        found = fnmatch.filter(EVENT_CLASSES, part)
+        # A pattern is compiled, which takes its time; none that long can be meant.
+        found = fnmatch.filter(EVENT_CLASSES, part) if len(part) <= MAX_LENGTH else []
     else:
         found = []
     if not found:

@@ -17,7 +17,7 @@ import duckdb
 
 from durably_nb.codecs import describe
 from durably_nb.database import explain
-from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, Unwind, ValidationError
+from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, ValidationError
 from durably_nb.failures import failure_of, note_step
 from durably_nb.fingerprint import fingerprint, has_changed
 from durably_nb.models import ProgressData
@@ -192,9 +192,6 @@ class BaseContext:
         self._executing_now.add(step.name)
         try:
             yield
-        except Unwind:
-            self._stopped(step)
-            raise
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
@@ -234,7 +231,8 @@ class BaseContext:
         cursor = self._connect()
         try:
             cursor.begin()
-            yield cursor
+            with self.signal.interrupting(cursor.interrupt):  # a long query stops as soon as it is asked to
+                yield cursor
         finally:
             cursor.close()  # rolls back what was not committed
 

@@ -13,7 +13,7 @@ from durably_nb.events import LogWriteEvent, OperationalEvent, RunEvent, RunProg
 from durably_nb.history import checked_count, one_or_many
 from durably_nb.ids import new_id
 from durably_nb.models import ACTIVE, RUN_STATUSES, LogData, NewRun
-from durably_nb.names import checked_labels
+from durably_nb.names import checked_labels, storable_text
 from durably_nb.rows import EMITTED
 from durably_nb.runs import Run
 from durably_nb.waiting import Wakeup
@@ -260,7 +260,8 @@ class Dispatch:
 
     def resume(self, run_id: str) -> Run:
         """Let a failed or cancelled run go on after its last completed step."""
-        self._store.resume_run(checked_id(run_id)).result()
+        run_id = checked_id(run_id)
+        self._store.resume_run(run_id).result()
         record = self.run_record(run_id)
         for handle in self._handles.members(run_id):
             handle.refresh(record)
@@ -269,7 +270,8 @@ class Dispatch:
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run."""
-        line = self._outbox.line(checked_id(run_id))
+        run_id = checked_id(run_id)
+        line = self._outbox.line(run_id)
         receipt = line.post(lambda: self._store.cancel_run(run_id))
         receipt.wait()
         self._engine.abort(run_id, "cancelled")
@@ -277,7 +279,8 @@ class Dispatch:
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that has ended."""
-        line = self._outbox.line(checked_id(run_id))
+        run_id = checked_id(run_id)
+        line = self._outbox.line(run_id)
         line.post(lambda: self._store.delete_run(run_id))
         line.tell()
 
@@ -326,5 +329,5 @@ def checked_id(run_id: object) -> str:
 
     """
     if not isinstance(run_id, str):
-        raise ValidationError(f"A run is named by its id, a string, not by {type(run_id).__name__}.")
-    return run_id
+        raise ValidationError(f"A run is named by its id, a string such as run.id, not by {type(run_id).__name__}.")
+    return storable_text(run_id)

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from durably_nb.models import LogData, ProgressData, RunStatus
     from durably_nb.runs import Run
 
-_EXIT_GRACE_S: Final = 1.5
 _RETENTION_INTERVAL_S: Final = 60.0
 _PURGE_LIMIT: Final = 500
 
@@ -120,7 +119,9 @@ class Durably(Configured):
         with self._lifecycle:
             if self._is_closed:
                 raise ConflictError("This Durably is closed, for good. Open the file again with dn.open(...).")
-            if not self._store.is_open:
+            if self._store.is_open:
+                self._store.flush()  # it says so if it is out of order, or was opened before a fork
+            else:
                 self._store.open()
                 self._codec.artifacts = self._store.artifacts
                 lifetimes.register(self, self._store.path, self._target)
@@ -268,7 +269,8 @@ class Durably(Configured):
             NotFoundError: If there is no such run.
 
         """
-        subscription = Subscription(self._bus, checked_id(run_id), lambda: self._store.latest_events(run_id))
+        run_id = checked_id(run_id)
+        subscription = Subscription(self._bus, run_id, lambda: self._store.latest_events(run_id))
         self._subscriptions.add(subscription)
         return subscription
 
@@ -446,9 +448,9 @@ class Durably(Configured):
         """The store."""
         return self._store
 
-    def close_at_exit(self) -> None:
-        """Close within the seconds that an interpreter's exit may take; what is in flight goes on at the next open."""
-        self._close(_EXIT_GRACE_S)
+    def close_at_exit(self, within_s: float) -> None:
+        """Close within about so many seconds; what is in flight goes on at the next open."""
+        self._close(within_s / 2)
 
     # --- what these share ---
 

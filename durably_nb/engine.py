@@ -34,7 +34,7 @@ STOP_GRACE_S: Final = 5.0
 """What runs in flight are given by `stop` before they are asked to stop."""
 
 _ABORT_GRACE_S: Final = 1.0
-"""What they are given after that."""
+"""What they are given after that, at most."""
 
 
 class Settings(Protocol):
@@ -113,7 +113,7 @@ class Engine:
             return True
         for execution in list(self._executions.values()):
             execution.signal.abort("stopping")
-        return _joined(workers, _ABORT_GRACE_S)
+        return _joined(workers, min(grace_s, _ABORT_GRACE_S))
 
     def close(self) -> None:
         """End the lease keeper; the workers are stopped before."""

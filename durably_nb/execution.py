@@ -80,15 +80,13 @@ class Execution:
                 stack.close()
                 self._journal.run_completed(output, (time.perf_counter() - began) * 1000)
                 self.has_completed = True
-            except Unwind as unwind:
-                self._left(unwind)
-            except KeyboardInterrupt:
-                # Ctrl-C in process_one() gives the run back: whoever turns next goes on with it.
-                self.signal.abort("stopping")
-                self._release()
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever a job raises ends its run, not the worker
+            except BaseException as error:  # whatever a job raises ends its run, not the worker
                 stack.close()
+                if _is_ctrl_c(error):
+                    # Ctrl-C in process_one() gives the run back: whoever turns next goes on with it.
+                    self.signal.abort("stopping")
+                    self._release()
+                    raise
                 self._fail(error)
 
     def _output(self) -> JSONValue:
@@ -152,6 +150,11 @@ class Execution:
 
     def _new_cursor(self) -> duckdb.DuckDBPyConnection:
         return self._store.cursor().cursor()
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Python raises it on the main thread alone; elsewhere it is the job's own, and would end a worker."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def _run_in_loop(coroutine: Coroutine[Any, Any, object]) -> object:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 class Closable(Protocol):
     """Something that is to be closed at exit."""
 
-    def close_at_exit(self) -> None:
-        """Close in little time; the interpreter waits for it."""
+    def close_at_exit(self, within_s: float) -> None:
+        """Close within about so many seconds; the interpreter waits for it."""
 
+
+_EXIT_S: Final = 3.0
+"""What all that is open may take together to close at exit."""
+
+_LEAST_S: Final = 0.2
+"""What each may take in any case."""
 
 _opening = threading.RLock()
 _lock = threading.Lock()
@@ -45,9 +52,14 @@ def one_at_a_time() -> threading.RLock:
 
 
 def _close_all() -> None:
+    deadline = time.monotonic() + _EXIT_S
     with ExitStack() as closing:  # which goes on with the others if one cannot be closed
         for opened in list(_open):
-            closing.callback(opened.close_at_exit)
+            closing.callback(_close, opened, deadline)
+
+
+def _close(opened: Closable, deadline: float) -> None:
+    opened.close_at_exit(max(deadline - time.monotonic(), _LEAST_S))
 
 
 def _forget_in_child() -> None:

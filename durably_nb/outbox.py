@@ -12,6 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from durably_nb.capture.current import enter, leave
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -40,13 +42,9 @@ class Outbox:
 
     def tell(self, receipts: Iterable[Receipt]) -> None:
         """Tell committed events of runs that no other thread knows of yet, or of no run at all."""
-        before = _this_thread.telling
-        _this_thread.telling = True
-        try:
+        with _Telling():
             for receipt in receipts:
                 self._bus.emit(receipt.event)
-        finally:
-            _this_thread.telling = before
 
     def tell_later(self, receipt: Receipt) -> None:
         """Have an event of no run told on the outbox's own thread."""
@@ -100,15 +98,11 @@ class Line:
         return bool(self._receipts) and self._receipts[0].ready
 
     def _tell_ready(self) -> None:
-        before = _this_thread.telling
-        _this_thread.telling = True
-        try:
+        with _Telling():
             while self._is_ready():
                 receipt = self._receipts.popleft()
                 if not receipt.void:
                     self._bus.emit(receipt.event)
-        finally:
-            _this_thread.telling = before
 
 
 class Teller:
@@ -154,3 +148,18 @@ class _ThisThread(threading.local):
 
 
 _this_thread = _ThisThread()
+
+
+class _Telling:
+    """While listeners are told. What they print is theirs: as output of the run it would be told to them again."""
+
+    __slots__ = ("_before", "_token")
+
+    def __enter__(self) -> None:
+        self._before = _this_thread.telling
+        _this_thread.telling = True
+        self._token = enter(None)
+
+    def __exit__(self, *_: object) -> None:
+        leave(self._token)
+        _this_thread.telling = self._before

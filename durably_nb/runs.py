@@ -374,6 +374,7 @@ class Run(traitlets.HasTraits):
         return self._record if self._record.status in TERMINAL else self._host.run_record(self.id)
 
     def _refuse_unattended(self) -> None:
+        self._now()  # which refuses once the store is closed, and in a forked child
         if not self._host.is_attended(self.id):
             raise ConflictError(
                 f"Run {self.id} of {self.job_name} is {self.status} and no worker runs, so that waiting would never "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from durably_nb.errors import Unwind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from durably_nb.errors import UnwindReason
 
@@ -48,13 +49,24 @@ class Signal:
             if self._reason is not None:
                 return
             self._reason = reason
-            callbacks, self._callbacks = self._callbacks, []
-        self._event.set()
-        for callback in callbacks:
-            callback()
+            self._event.set()
+            for callback in self._callbacks:
+                callback()
+            self._callbacks.clear()
+
+    @contextmanager
+    def interrupting(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback` if the signal is set during the block; it does not wait for anything."""
+        self.on_abort(callback)
+        try:
+            yield
+        finally:
+            with self._lock:  # so that it is not being called any more
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
 
     def on_abort(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the signal is set; at once if it is."""
+        """Call `callback` when the signal is set, at once if it is; it does not wait for anything."""
         with self._lock:
             if self._reason is None:
                 self._callbacks.append(callback)

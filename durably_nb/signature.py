@@ -164,7 +164,7 @@ class Signature:
     def _unknown(self, name: object) -> str:
         if name == self._step_name:
             return f"is given {name!r} by the worker, not by the call"
-        close = difflib.get_close_matches(str(name), self.parameters, n=1)
+        close = difflib.get_close_matches(str(name)[:80], self.parameters, n=1)
         return f"has no parameter {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 

@@ -18,7 +18,7 @@ def checked_target(store: object) -> Path | str | duckdb.DuckDBPyConnection:
         ValidationError: If it is neither.
 
     """
-    if isinstance(store, duckdb.DuckDBPyConnection) or store == ":memory:":
+    if isinstance(store, duckdb.DuckDBPyConnection) or (isinstance(store, str) and store == ":memory:"):
         return store
     return checked_path(store)
 

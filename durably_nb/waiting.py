@@ -36,7 +36,7 @@ class Wakeup:
 
     def wait_for(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `predicate` holds, up to `timeout_s` seconds; tell whether it does."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + min(timeout_s, threading.TIMEOUT_MAX)
         with self._changed:
             while not predicate() and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(min(left, _PIECE_S))

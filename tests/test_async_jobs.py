@@ -247,7 +247,7 @@ def test_a_coroutine_given_instead_of_a_function(d: dn.Durably) -> None:
     """Calling the async function oneself is noticed, with what to write instead."""
 
     async def job(step: dn.AsyncStepContext) -> None:
-        called = soon(1)
+        called: Any = soon(1)
         try:
             await step.run("load", called)
         finally:

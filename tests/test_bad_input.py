@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import durably_nb as dn
-from durably_nb.definitions import Options
 from durably_nb.errors import Unwind
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class StrangerError(BaseException):
 def label(value: object) -> str:
     """Give a name for a test's parameter, which may be hostile or ten million characters long."""
     try:
-        return ascii(value)[:30]
+        return ascii(value).partition(" at 0x")[0][:30]  # an address differs in each process that runs the tests
     except Exception:  # noqa: BLE001 - that is what they are for
         return type(value).__name__
 
@@ -102,7 +101,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shared(file: Path) -> Iterator[dn.Durably]:
     """A store that goes through all of it."""
-    opened = dn.open(file)
+    opened = dn.open(file, checkpoint="pipelined")
+    # Starts what threads there are, which live as long as the store does.
+    opened.job(name="afterwards")(lambda step: step.run("one", lambda: 1)).trigger().result(timeout=20)
+    opened.checkpoint = "strict"
     yield opened
     opened.close()
     with dn.open(file) as again:
@@ -114,9 +116,9 @@ def shared(file: Path) -> Iterator[dn.Durably]:
 def store(shared: dn.Durably) -> Iterator[dn.Durably]:
     """The store; after each test new work runs in it, and all can be read."""
     yield shared
-    job = shared.job(name="afterwards")(lambda step, n: step.run("double", lambda: step.log.info("well") or n * 2))
-    run = job.trigger(n=21)
-    assert run.result(timeout=20) == 42
+    job = shared.job(name="afterwards")(lambda step: [step.log.info("well"), step.run("one", lambda: 1)])
+    run = job.trigger()
+    assert run.result(timeout=20) == [None, 1]
     for frame in (run.events(), run.steps(), run.logs(), shared.runs(run_id=run.id)):
         assert len(frame) > 0
     assert shared.get_runs(limit=1)[0].id == run.id
@@ -163,7 +165,7 @@ async def generating_async(step: object) -> AsyncIterator[object]:
         (keyword_step, "takes the step context first"),
         (any_number, "takes the step context first"),
         (lambda step: step, "it has no name"),
-        (functools.partial(generating), "it has no name"),
+        (functools.partial(generating), "it is a generator"),
         (generating, "it is a generator"),
         (generating_async, "it is a generator"),
     ],
@@ -188,11 +190,10 @@ def test_what_cannot_be_a_name_is_refused_everywhere(store: dn.Durably, job: dn.
         lambda: dn.job(name=name)(echo),
         lambda: job.options(idempotency_key=name),
         lambda: job.options(concurrency_key=name),
-        lambda: job.options(labels={"a": name} if name != "" else {name: "a"}) if type(name) is not Hostile else 1 / 0,
         lambda: dn.Trigger({}, idempotency_key=name),
     ]
-    if type(name) is Hostile:
-        attempts[4] = lambda: job.options(labels={"a": name})
+    if type(name) is not str or name:  # a label may be empty
+        attempts.append(lambda: job.options(labels={"a": name}))
     for attempt in attempts:
         with pytest.raises(dn.ValidationError) as refused:
             attempt()
@@ -253,7 +254,7 @@ def test_a_wrong_call_stores_nothing(
     assert len(store.runs()) == before
 
 
-VALUES: list[Any] = [NUL, LONE, HUGE, "", math.nan, math.inf, -0.0, 10**5000, {LONE: NUL}, {"$": "x"}, {1: None}, "🦆"]
+VALUES: list[Any] = [NUL, LONE, HUGE, "", math.nan, math.inf, -0.0, 10**400, {LONE: NUL}, {"$": "x"}, {1: None}, "🦆"]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=label)
@@ -272,7 +273,7 @@ def test_odd_values_go_in_and_come_out_as_they_are(store: dn.Durably, job: dn.Jo
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (Hostile(), "a tests.test_bad_input.Hostile|Hostile, which cannot be stored"),
+        (Hostile(), "Hostile, which cannot be stored"),
         ([Hostile()], "Hostile, which cannot be stored"),
         (lambda: 1, "a function, which cannot be stored"),
         (threading.Lock(), "lock, which cannot be stored"),
@@ -329,11 +330,10 @@ def test_a_wrong_batch_creates_nothing(store: dn.Durably, job: dn.Job, inputs: A
 )
 def test_an_option_that_cannot_be_meant_is_refused(job: dn.Job, options: dict[str, Any], message: str) -> None:
     """A slip in an option is told when it is given."""
-    for attempt in (job.options, functools.partial(dn.Trigger, {}), lambda **given: Options(**given)):
-        if attempt is not Options and not (attempt.__name__ if hasattr(attempt, "__name__") else "") == "<lambda>":
-            with pytest.raises(dn.ValidationError, match=message) as refused:
-                attempt(**options)
-            assert len(str(refused.value)) < 500
+    for attempt in (job.options, functools.partial(dn.Trigger, {})):
+        with pytest.raises(dn.ValidationError, match=message) as refused:
+            attempt(**options)
+        assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, "5", True, timedelta(seconds=1), Hostile()], ids=label)
@@ -513,16 +513,14 @@ def test_what_is_no_operational_event_is_not_emitted(store: dn.Durably, job: dn.
         (lambda: (one for one in [1]), "returned a generator"),
         (number, "returned a coroutine that nobody awaits"),
         (lambda: number(), "returned a coroutine that nobody awaits"),  # noqa: PLW0108 - as above
-        (async_numbers().__aiter__, "returned a generator"),
+        (lambda: async_numbers(), "returned a generator"),  # noqa: PLW0108 - as above
     ],
 )
 def test_what_cannot_be_a_step_is_refused(store: dn.Durably, fn: Any, message: str) -> None:
     """A generator, a coroutine by mistake, a value in place of a function: the run fails with a way out."""
-    for kind in ("run", "transaction"):
-        given = fn if kind == "run" or not callable(fn) or fn in {numbers, async_numbers} else lambda _: fn()
-        run = ended(store, lambda step, kind=kind, given=given: getattr(step, kind)("one", given))
-        with pytest.raises(dn.RunFailedError, match=message):
-            run.result()
+    run = ended(store, lambda step: step.run("one", fn))
+    with pytest.raises(dn.RunFailedError, match=message):
+        run.result()
 
 
 @pytest.mark.parametrize(
@@ -559,6 +557,8 @@ def test_anything_that_can_be_called_is_a_step(
         (dn.CancelledError("by hand"), "CancelledError: by hand"),
         (dn.LeaseLostError("by hand"), "LeaseLostError: by hand"),
         (MemoryError(), "MemoryError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "UnicodeDecodeError"),
     ],
     ids=label,
@@ -573,7 +573,8 @@ def test_whatever_a_job_raises_fails_its_run(
     assert run.status == "failed"
     with pytest.raises(dn.RunFailedError, match=message) as failed:
         run.result()
-    assert failed.value.failed_step_name == ("one" if inside else None)
+    if not isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+        assert failed.value.failed_step_name == ("one" if inside else None)
     assert len(str(failed.value)) < 20_000
     assert len(failed.value.traceback) < 20_000
     assert run.events(type="run:fail")["error"][0] == run.error
@@ -704,7 +705,7 @@ def test_a_closed_store_answers_with_a_sentence(path: Path, name: str) -> None:
     assert "closed" in repr(d)
 
 
-@pytest.mark.parametrize("name", METHODS.keys() - {"init", "start", "migrate", "__enter__"})
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"init", "start", "migrate", "__enter__"}))
 def test_a_store_that_is_not_open_yet_says_so(path: Path, name: str) -> None:
     """Before init, what needs the file says what to call."""
     d = dn.Durably(path)

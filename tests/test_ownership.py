@@ -189,7 +189,7 @@ FORK = """
 import os, sys, warnings
 import durably_nb as dn
 
-d = dn.open(sys.argv[1])
+d = dn.open(sys.argv[1], max_concurrent_runs=2)
 
 @d.job
 def add_one(step, number: int) -> int:

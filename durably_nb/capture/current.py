@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from durably_nb.capture.lines import Line, pieces
@@ -31,14 +31,24 @@ def current() -> Capture | None:
     return capture
 
 
+def enter(capture: Capture | None) -> Token[Capture | None]:
+    """Let the running code belong to a capture, or to none, until the token is given to `leave`."""
+    return _innermost.set(capture)
+
+
+def leave(token: Token[Capture | None]) -> None:
+    """Let the running code belong to what it belonged to before."""
+    _innermost.reset(token)
+
+
 @contextmanager
 def within(capture: Capture | None) -> Iterator[None]:
     """Let the code inside belong to a capture, or to none."""
-    token = _innermost.set(capture)
+    token = enter(capture)
     try:
         yield
     finally:
-        _innermost.reset(token)
+        leave(token)
 
 
 class Capture:
