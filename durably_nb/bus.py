@@ -9,6 +9,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from durably_nb.capture.current import within
 from durably_nb.errors import ValidationError
 from durably_nb.events import EVENT_CLASSES, Event
 from durably_nb.names import MAX_LENGTH
@@ -72,15 +73,20 @@ class EventBus:
 
     def emit(self, event: DurablyEvent) -> None:
         """Tell an event to its listeners; what they raise goes to the error handlers."""
-        for subscription in self._listeners[event.type]:
-            try:
-                result = subscription.call(event)
-                if result is not None and inspect.isawaitable(result):
-                    self._loop.spawn(self._guarded(result, event))
-            except KeyboardInterrupt:  # of whoever triggers or cancels in a cell; it is no listener's
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever a listener raises stops at this guard
-                self._report(error, event)
+        # What a listener prints is no output of the run: told as its log, it would be heard and printed for ever.
+        with within(None):
+            for subscription in self._listeners[event.type]:
+                self._call(subscription, event)
+
+    def _call(self, subscription: _Subscription, event: DurablyEvent) -> None:
+        try:
+            result = subscription.call(event)
+            if result is not None and inspect.isawaitable(result):
+                self._loop.spawn(self._guarded(result, event))
+        except KeyboardInterrupt:  # of whoever triggers or cancels in a cell; it is no listener's
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a listener raises stops at this guard
+            self._report(error, event)
 
     def close(self) -> None:
         """End the loop of async listeners; those that still run are given a moment, then cancelled."""

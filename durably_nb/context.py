@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, o
 import duckdb
 
 from durably_nb.codecs import describe
+from durably_nb.capture import finish_line
 from durably_nb.database import explain
 from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, ValidationError
 from durably_nb.failures import failure_of, note_step
@@ -191,7 +192,10 @@ class BaseContext:
         token = current_step.set((self.run_id, step.name))
         self._executing_now.add(step.name)
         try:
-            yield
+            try:
+                yield
+            finally:
+                finish_line()
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
@@ -363,7 +367,11 @@ class AsyncStepContext(BaseContext):
             return
         if receipt.committed is not None:
             # Waits without blocking the loop; `settle` then finds it done, or raises what it raised.
-            await asyncio.wait([asyncio.wrap_future(receipt.committed)])
+            try:
+                await asyncio.wait([asyncio.wrap_future(receipt.committed)])
+            except asyncio.CancelledError:
+                self._journal.settle_later(receipt)
+                raise
         self._journal.settle(receipt)
 
 

@@ -112,14 +112,9 @@ class Dispatch:
 
     def _tell_created(self, created: list[Created]) -> None:
         for one in created:
-            receipt = one.receipt
-            if receipt is None:
-                continue
-            if one.disposition == "created":
-                self._outbox.tell([receipt])
-            else:
+            if one.receipt is not None:
                 line = self._outbox.line(one.run.run_id)
-                line.post(lambda receipt=receipt: receipt)  # type: ignore[misc]
+                line.post(lambda receipt=one.receipt: receipt)  # type: ignore[misc]
                 line.tell()
 
     # --- handles ---
@@ -273,8 +268,9 @@ class Dispatch:
         run_id = checked_id(run_id)
         line = self._outbox.line(run_id)
         receipt = line.post(lambda: self._store.cancel_run(run_id))
-        receipt.wait()
+        # The function is asked to stop before the wait: by its end the run may be forgotten, and the reason with it.
         self._engine.abort(run_id, "cancelled")
+        receipt.wait()
         line.tell()
 
     def delete_run(self, run_id: str) -> None:

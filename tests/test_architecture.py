@@ -27,7 +27,7 @@ RANKS = {
     ],
     # one instrument each, and the contract of the store
     1: [
-        *("artifacts", "codecs", "values", "signature", "options"),
+        *("artifacts", "codecs", "values", "signature", "options", "targets"),
         *("bus", "capture", "failures", "signals", "tracking"),
         *("store", "database", "ownership", "rows", "fold", "run_state"),
     ],
@@ -38,7 +38,7 @@ RANKS = {
     ],
     3: ["definitions", "execution", "filters", "history"],
     4: ["engine", "plots", "widgets"],
-    5: ["jobs", "runs", "subscriptions"],
+    5: ["dispatch", "jobs", "runs", "subscriptions"],
     6: ["durably"],
     7: ["magics"],
     8: [ROOT],

@@ -248,7 +248,7 @@ def test_a_wrong_call_stores_nothing(
     before = len(store.runs())
     for trigger in (job.trigger, job.trigger_and_wait):
         with pytest.raises(dn.ValidationError) as refused:
-            trigger(*args, **kwargs)
+            _ = trigger(*args, **kwargs)
         assert message in str(refused.value)
         assert len(str(refused.value)) < 1_000
     assert len(store.runs()) == before
@@ -289,7 +289,7 @@ def test_what_cannot_be_stored_is_refused_where_it_is_given(
 ) -> None:
     """A value that would not come back as it was is refused, with the path to it and the ways out."""
     with pytest.raises(dn.SerializationError, match=message):
-        job.trigger(text=value)
+        _ = job.trigger(text=value)
     with pytest.raises(dn.SerializationError, match=message):
         job.batch_trigger([{}, {"text": value}])
     for body in (
@@ -413,7 +413,7 @@ def test_wrong_filters_of_runs(store: dn.Durably, filters: dict[str, Any], messa
 
 def test_absurd_filters_of_runs(store: dn.Durably, job: dn.Job) -> None:
     """Limits and offsets beyond all runs are what they say."""
-    job.trigger_and_wait()
+    _ = job.trigger_and_wait()
     assert len(store.get_runs(limit=10**30)) == len(store.get_runs())
     assert store.get_runs(offset=10**30) == []
     assert store.get_runs(limit=0) == []
@@ -438,7 +438,7 @@ def test_a_purge_needs_a_time(store: dn.Durably, older_than: Any) -> None:
 
 def test_a_purge_at_the_ends_of_time(store: dn.Durably, job: dn.Job) -> None:
     """Before the first moment nothing ended; limits of none and of absurdly many are what they say."""
-    job.trigger_and_wait()
+    _ = job.trigger_and_wait()
     assert store.purge_runs(datetime.min.replace(tzinfo=UTC)) == 0
     assert store.purge_runs(timedelta.max) == 0
     assert store.purge_runs("999999d") == 0

@@ -37,6 +37,12 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+def pause(step: StepContext) -> None:
+    """Wait until the run is asked to stop, and leave it."""
+    assert step.signal.wait(60)
+    step.throw_if_aborted()
+
+
 def files_beside(path: Path) -> list[Path]:
     return [file for file in path.with_name(path.name + ".artifacts").rglob("*") if file.is_file()]
 
@@ -886,7 +892,7 @@ def test_stop_gives_back_what_does_not_end_in_time(d: Durably) -> None:
         if len(calls) == 1:
             calls.append("waits")
             at_work.set()
-            step.run("wait", step.signal.wait, 60)
+            step.run("wait", pause, step)
         return 1
 
     run = work.trigger()

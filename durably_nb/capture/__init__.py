@@ -13,7 +13,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from durably_nb.capture.current import Capture, within
+from durably_nb.capture.current import Capture, current, within
 from durably_nb.capture.hooks import HOOKS
 from durably_nb.capture.replacements import Installation
 from durably_nb.capture.streams import STDERR, STDOUT
@@ -52,3 +52,10 @@ def captured(sink: Sink, *inherited: ContextVar[Any]) -> Iterator[None]:
                 capture.close()
     finally:
         _installation.remove(capture)
+
+
+def finish_line() -> None:
+    """Deliver what this thread has printed without a newline: what it prints next is another's."""
+    capture = current()
+    if capture is not None:
+        capture.finish_thread()
