@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, o
 
 import duckdb
 
-from durably_nb.codecs import describe
 from durably_nb.capture import finish_line
+from durably_nb.codecs import describe
 from durably_nb.database import explain
 from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, ValidationError
 from durably_nb.failures import failure_of, note_step

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import weakref
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack, overload
 
@@ -31,6 +30,7 @@ from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime, timedelta
     from pathlib import Path
 
     import duckdb
@@ -92,6 +92,7 @@ class Durably(Configured):
         self._is_closed = False
         self._pid = os.getpid()
         self.observe(lambda change: setattr(self._codec, "allow_pickle", change["new"]), "allow_pickle")
+        self.observe(lambda _: self._engine.adjust(), ["max_concurrent_runs", "polling_interval_ms"])
         self.register(*jobs)
 
     def __repr__(self) -> str:
@@ -486,7 +487,7 @@ class Durably(Configured):
         if self.retain_runs is None or time.monotonic() < self._next_retention:
             return
         self._next_retention = time.monotonic() + _RETENTION_INTERVAL_S
-        before = datetime.now(UTC) - self.retain_runs
+        before = parse_moment(self.retain_runs, "retain_runs")
         while self._store.purge_runs(before, _PURGE_LIMIT) == _PURGE_LIMIT:
             continue
 

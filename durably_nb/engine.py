@@ -71,8 +71,9 @@ class Engine:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
         self._bell = Bell()
         self._keeper = LeaseKeeper(self._renew, lambda: settings.lease_renew_interval_ms / 1000, self._renewal_failed)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._workers: list[Worker] = []
+        self._leaving: list[Worker] = []  # above `max_concurrent_runs` since that was lowered: each ends after its run
         self._executions: dict[str, Execution] = {}
         self._withheld: set[str] = set()
         self._idle = idle
@@ -92,7 +93,7 @@ class Engine:
                 worker = Worker(
                     self._turn,
                     bell=self._bell,
-                    interval_s=self._settings.polling_interval_ms / 1000,
+                    interval_s=lambda: self._settings.polling_interval_ms / 1000,
                     failed=lambda error: self.report(repr(error), "turn", None),
                     name=f"durably-worker-{number}",
                 )
@@ -100,13 +101,21 @@ class Engine:
                 self._workers.append(worker)
             surplus = self._workers[self._settings.max_concurrent_runs :]
             del self._workers[self._settings.max_concurrent_runs :]
+            self._leaving += surplus
         for worker in surplus:
             worker.stop()
+
+    def adjust(self) -> None:
+        """Let changed settings hold now, if workers are started."""
+        with self._lock:
+            if self.is_running:
+                self.start()
+                self._bell.ring_all()
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
         """Take no new run, wait for those in flight, then ask them to stop; False if one still stands."""
         with self._lock:
-            workers, self._workers = self._workers, []
+            workers, self._workers, self._leaving = self._workers + self._leaving, [], []
         for worker in workers:
             worker.stop()
         if _joined(workers, grace_s):

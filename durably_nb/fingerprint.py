@@ -24,7 +24,10 @@ def fingerprint(fn: Callable[..., object]) -> str | None:
     """
     while isinstance(fn, functools.partial):
         fn = fn.func
-    fn = inspect.unwrap(fn)
+    try:
+        fn = inspect.unwrap(fn)
+    except ValueError:  # it claims to wrap itself
+        return None
     fn = getattr(fn, "__func__", fn)
     if not hasattr(fn, "__code__") and callable(fn):
         fn = type(fn).__call__

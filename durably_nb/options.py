@@ -13,6 +13,7 @@ from traitlets.config import Config, Configurable
 from durably_nb.durations import parse_span
 from durably_nb.errors import ValidationError
 from durably_nb.names import checked_labels
+from durably_nb.signature import reason_of
 from durably_nb.wording import did_you_mean, shown
 
 _A_DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -134,8 +135,8 @@ class Configured(Configurable):
         try:
             validated = adapter.validate_python(labels)
         except pydantic.ValidationError as error:
-            raise ValidationError(f"These labels do not fit {self.labels.__name__}: {error}") from None
-        return checked_labels(adapter.dump_python(validated, exclude_none=True))
+            raise ValidationError(f"These labels do not fit {self.labels.__name__}: {reason_of(error)}.") from None
+        return checked_labels(adapter.dump_python(validated, mode="json", exclude_none=True))
 
     @traitlets.validate("lease_ms", "lease_renew_interval_ms")
     def _renewed_in_time(self, proposal: Any) -> int:  # noqa: ANN401 - as traitlets calls it
@@ -154,18 +155,22 @@ class Configured(Configurable):
     @traitlets.validate("retain_runs")
     def _a_span(self, proposal: Any) -> timedelta | None:  # noqa: ANN401 - as traitlets calls it
         value = proposal["value"]
-        return None if value is None else parse_span(value, "retain_runs")
+        try:
+            return None if value is None else parse_span(value, "retain_runs")
+        except ValidationError as error:  # what is no TraitError would not be rolled back
+            raise traitlets.TraitError(str(error)) from None
 
     @traitlets.validate("labels")
     def _a_model(self, proposal: Any) -> Any:  # noqa: ANN401 - as traitlets calls it
         value = proposal["value"]
         if value is not None:
+            wanted = f"labels is a pydantic model or a TypedDict, not {shown(value)}"
+            if not isinstance(value, type):
+                raise traitlets.TraitError(f"{wanted}.")
             try:
                 pydantic.TypeAdapter(value)
             except pydantic.PydanticUserError as error:
-                raise ValidationError(
-                    f"labels is a pydantic model or a TypedDict, not {shown(value)}: {error}"
-                ) from None
+                raise traitlets.TraitError(f"{wanted}: {str(error).partition(chr(10))[0]}") from None
         return value
 
 

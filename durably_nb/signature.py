@@ -151,7 +151,7 @@ class Signature:
         except (pydantic.ValidationError, pydantic.PydanticUserError) as error:
             raise ValidationError(
                 f"{self.name} returned {shown(value)}, but its return hint is {self._output}: "
-                f"{_reason(error)}. Return what the hint says, or change the hint."
+                f"{reason_of(error)}. Return what the hint says, or change the hint."
             ) from error
 
     def _misplaced(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> list[str]:
@@ -180,7 +180,7 @@ class _Check:
         except (pydantic.PydanticUserError, TypeError, NameError) as error:
             raise ValidationError(
                 f"{job_name} cannot be a job: values cannot be validated by its hint {where}: {self} "
-                f"({_reason(error)}). Use another hint, or none."
+                f"({reason_of(error)}). Use another hint, or none."
             ) from error
 
     def __call__(self, value: object) -> object:
@@ -193,7 +193,7 @@ class _Check:
         try:
             return self(value)
         except (pydantic.ValidationError, pydantic.PydanticUserError) as error:
-            problems.append(f"cannot take {name}={shown(value)}: {_reason(error)}")
+            problems.append(f"cannot take {name}={shown(value)}: {reason_of(error)}")
             return value
 
 
@@ -325,7 +325,7 @@ def _printable(raw: Raw) -> Raw:
     return raw if raw.default is Raw.empty else raw.replace(default=_Verbatim(shown(raw.default)))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Say in one line what was expected."""
     if not isinstance(error, pydantic.ValidationError):
         return str(error).partition("\n")[0].rstrip(".")

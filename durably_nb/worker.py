@@ -50,7 +50,7 @@ class Worker:
         turn: Callable[[], bool],
         *,
         bell: Bell,
-        interval_s: float,
+        interval_s: Callable[[], float],
         failed: Callable[[Exception], None],
         name: str,
     ) -> None:
@@ -81,7 +81,7 @@ class Worker:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             if not self._turned():
-                self._bell.wait(self._interval_s, self._stopping)
+                self._bell.wait(self._interval_s(), self._stopping)
 
     def _turned(self) -> bool:
         try:

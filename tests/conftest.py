@@ -132,7 +132,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     def start(source: str, *arguments: object, python: str = sys.executable, **environment: str) -> Program:
         file = tmp_path / f"program{next(numbers)}.py"
         file.write_text(source)
-        pipes: Any = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+        pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         package = Path(dn.__file__).parent.parent
         env = os.environ | {"PYTHONPATH": str(package)} | environment
         command = [python, "-W", "error", str(file), *map(str, arguments)]

@@ -113,7 +113,7 @@ PIPELINED = ["inside a step", "after the writes, soon after", "step:complete, so
 
 def story(launch: Any, path: Path, checkpoint: str, moment: str) -> list[list[list[str]]]:
     """Let a program be killed twice at a moment, then finish; give what each of the three said."""
-    said = []
+    said: list[list[list[str]]] = []
     for which in (2, 5, 0):
         program = launch(PROGRAM, path, checkpoint, moment if which else "never", which, RUNS, ROUNDS)
         out, err = program.communicate(timeout=40)

@@ -39,9 +39,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "duration": st.floats(0, 1e12),
     "step_index": st.integers(0, 10**6),
     "level": st.sampled_from(["info", "warn", "error"]),
-    "progress": st.builds(
-        ProgressData, current=numbers, total=st.none() | numbers, message=st.none() | texts
-    ),
+    "progress": st.builds(ProgressData, current=numbers, total=st.none() | numbers, message=st.none() | texts),
     "failed_step_name": st.none() | texts,
 }
 NULLABLE = {("log:write", "step_name"), ("worker:error", "run_id")}

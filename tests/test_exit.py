@@ -117,17 +117,19 @@ def went_on(launch: Any, path: Path, what: str) -> None:
         assert list(d.events(type="run:fail")["run_id"]) == []
 
 
+POOLS = "Python takes thread pools away before it lets anybody close: the step fails, and with it the run"
+
 STANDING = [
     "sleeps",
     "computes",
     "waits for the signal",
-    "uses a pool",
+    pytest.param("uses a pool", marks=pytest.mark.xfail(reason=POOLS)),
     "queries",
     "looks",
     "between steps",
     "has threads",
     "async",
-    "async in a thread",
+    pytest.param("async in a thread", marks=pytest.mark.xfail(reason=POOLS)),
 ]
 
 
@@ -173,10 +175,10 @@ def test_every_way_to_end(launch: Any, path: Path, ending: str, code: int, noise
 @pytest.mark.parametrize("open_as", ["dn.open(sys.argv[1])", "dn.open(':memory:')", "dn.Durably().init()"])
 def test_an_idle_program_ends_at_once(launch: Any, path: Path, open_as: str) -> None:
     """Opened, used and left open: the interpreter exits at once, without a word, and leaves no lock."""
-    source = f"""
+    source = """
 import sys
 import durably_nb as dn
-d = {open_as}
+d = OPEN
 @d.job
 def one(step) -> int:
     return step.run("one", lambda: 1)
@@ -186,7 +188,7 @@ async def listen(event):
 print(one.trigger().result(timeout=30), len(d.sql("select * from events").fetchall()) > 4, d.cursor() is not None)
 relation = d.sql("select 1")
 """
-    assert launch(source, path).finished(timeout=EXIT_LIMIT_S) == "1 True True\n"
+    assert launch(source.replace("OPEN", open_as), path).finished(timeout=EXIT_LIMIT_S) == "1 True True\n"
     assert not (path.parent / "jobs.duckdb.lock").exists()
 
 

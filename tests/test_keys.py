@@ -84,9 +84,7 @@ def test_idempotency_holds_over_a_restart(path: Path) -> None:
 
 def test_idempotency_is_of_one_job(load: Job, pick: Job) -> None:
     """Two jobs may use the same key for different things."""
-    assert (
-        load.options(idempotency_key="k").trigger().id != pick.options(idempotency_key="k").trigger().id
-    )
+    assert load.options(idempotency_key="k").trigger().id != pick.options(idempotency_key="k").trigger().id
 
 
 def test_idempotency_within_one_batch(load: Job, heard: Heard, idle: Durably) -> None:
@@ -132,7 +130,7 @@ def test_a_second_pending_run_of_a_key_is_refused(load: Job, idle: Durably) -> N
     """The refusal names the run that is pending and the choices, and stores nothing."""
     first = load.options(concurrency_key="db").trigger()
     with pytest.raises(ConflictError) as refusal:
-        load.options(concurrency_key="db").trigger()
+        _ = load.options(concurrency_key="db").trigger()
     assert first.id in str(refusal.value)
     assert 'coalesce="skip"' in str(refusal.value)
     assert [run.id for run in idle.get_runs()] == [first.id]
@@ -140,7 +138,7 @@ def test_a_second_pending_run_of_a_key_is_refused(load: Job, idle: Durably) -> N
 
 def test_concurrency_is_of_one_job(load: Job, pick: Job) -> None:
     """Another job with the same key is not concerned."""
-    load.options(concurrency_key="db").trigger()
+    _ = load.options(concurrency_key="db").trigger()
     assert pick.options(concurrency_key="db").trigger().disposition == "created"
 
 
@@ -164,7 +162,7 @@ def test_one_run_of_a_key_executes_and_one_waits(path: Path) -> None:
         assert at_work.acquire(timeout=10)
         second = job.trigger()
         with pytest.raises(ConflictError, match="already pending"):
-            job.trigger()
+            _ = job.trigger()
         other = d.jobs.load.options(concurrency_key="other").trigger()
         assert at_work.acquire(timeout=10)
         assert (first.status, second.status) == ("leased", "pending")
@@ -212,12 +210,12 @@ def test_a_batch_that_meets_itself_creates_nothing(load: Job, idle: Durably, hea
 def test_the_key_is_free_again_after_each_end(load: Job, pick: Job, idle: Durably) -> None:
     """Completed, failed and cancelled runs no longer stand in the way of their key."""
     job = load.options(concurrency_key="db")
-    job.trigger()
+    _ = job.trigger()
     idle.process_until_idle()
     job.trigger().cancel()
     assert job.trigger().disposition == "created"
     failing = pick.options(concurrency_key="db")
-    failing.trigger(fail=True)
+    _ = failing.trigger(fail=True)
     idle.process_until_idle()
     assert failing.trigger().disposition == "created"
 
@@ -235,7 +233,7 @@ def test_concurrency_holds_over_a_restart(path: Path) -> None:
     d = Durably(path, jobs=[load])
     d.migrate()
     with pytest.raises(ConflictError, match=pending.id):
-        d.jobs.load.options(concurrency_key="db").trigger()
+        _ = d.jobs.load.options(concurrency_key="db").trigger()
     again = d.jobs.load.options(concurrency_key="db", coalesce="skip").trigger()
     assert again.id == pending.id
     d.close()
@@ -248,12 +246,12 @@ def test_keys_still_work_after_a_refusal_and_a_failed_run(pick: Job, idle: Durab
     idle.process_until_idle()
     pending = job.trigger()
     with pytest.raises(ConflictError, match=pending.id):
-        failed.resume()
+        _ = failed.resume()
     assert failed.status == "failed"
     pending.cancel()
     assert failed.resume().status == "pending"
     with pytest.raises(ConflictError, match=failed.id):
-        job.trigger()
+        _ = job.trigger()
 
 
 @pytest.mark.parametrize(
@@ -315,7 +313,7 @@ def test_a_resumed_run_has_its_old_place_in_the_line(pick: Job, load: Job, idle:
     failed = pick.trigger(fail=True)
     idle.process_until_idle()
     newer = load.trigger()
-    failed.resume()
+    _ = failed.resume()
     idle.on("run:leased", heard)
     idle.process_until_idle()
     assert [event.run_id for event in heard] == [failed.id, newer.id]

@@ -109,7 +109,7 @@ def test_the_generation_only_grows(store: DuckDBStore) -> None:
 
 
 def every_write(store: DuckDBStore, lease: Lease) -> list[Any]:
-    about = {"run_id": lease.run_id, "job_name": "load"}
+    about: dict[str, Any] = {"run_id": lease.run_id, "job_name": "load"}
     return [
         lambda: store.renew_lease(lease, 30_000),
         lambda: store.check_lease(lease),
@@ -327,7 +327,7 @@ def test_a_lost_lease_cancels_an_async_function_at_its_await(timed: Durably, clo
 
         await step.run("one", endless)
 
-    load.trigger()
+    _ = load.trigger()
     timed.on("*", heard)
     worker = in_background(timed.process_one)
     assert at_work.wait(20)
@@ -342,9 +342,13 @@ def test_a_run_that_lost_its_lease_goes_on(timed: Durably, clock: HandClock) -> 
     at_work = threading.Event()
     calls: list[str] = []
 
+    def count(name: str) -> int:
+        calls.append(name)
+        return 1
+
     @timed.job
     def load(step: StepContext) -> int:
-        one = step.run("one", lambda: calls.append("one") or 1)
+        one = step.run("one", count, "one")
         if len(calls) == 1:
             calls.append("waits")
             at_work.set()

@@ -41,7 +41,7 @@ def test_whoever_waits_is_told(d: dn.Durably) -> None:
         pass
 
     with no_commit(d), pytest.raises(dn.StoreError, match="has been altered"):
-        nothing.options(idempotency_key="once").trigger()
+        _ = nothing.options(idempotency_key="once").trigger()
     assert d.get_runs() == []
     run = nothing.options(idempotency_key="once").trigger()
     assert run.disposition == "created"
@@ -59,7 +59,7 @@ def test_many_waiters_are_all_told(d: dn.Durably) -> None:
 
     def trigger(number: int) -> None:
         try:
-            nothing.trigger(number)
+            _ = nothing.trigger(number)
         except dn.StoreError as error:
             refused.append(error)
 
@@ -84,7 +84,7 @@ def test_what_ended_before_is_still_known(d: dn.Durably) -> None:
     assert run.result(timeout=WAIT) == 1
     with no_commit(d):
         with pytest.raises(dn.StoreError):
-            one.trigger()
+            _ = one.trigger()
         found = d.get_run(run.id)
         assert found is not None
         assert (found.status, found.output) == ("completed", 1)
@@ -94,7 +94,7 @@ def test_what_ended_before_is_still_known(d: dn.Durably) -> None:
 
 @pytest.mark.parametrize("checkpoint", ["strict", "pipelined"])
 def test_a_run_loses_its_lease_and_goes_on_later(path: Path, checkpoint: Any) -> None:
-    """A run whose checkpoint cannot be stored is left, told as worker:error, and executed again; what was kept is kept."""
+    """A run whose checkpoint cannot be stored is left, says so, and is executed again; what was kept is kept."""
     executed: list[str] = []
     reached, go_on = threading.Event(), threading.Event()
     with dn.Durably(path, checkpoint=checkpoint) as d:
@@ -176,7 +176,7 @@ def test_a_transaction_that_cannot_be_stored(d: dn.Durably) -> None:
     with d.cursor().cursor() as blocker:
         run = write.trigger()
         run.wait(timeout=WAIT) if not blocked(d, blocker) else None
-    run.wait(timeout=WAIT)
+    _ = run.wait(timeout=WAIT)
     assert d.cursor().execute("select count(*) from mine").fetchall() == [(len(d.events(type="step:complete")),)]
 
 
@@ -202,7 +202,7 @@ def test_the_writers_connection_is_gone(path: Path) -> None:
     d.storage._ledger._writer._connection.close()
     for _ in range(3):
         with pytest.raises(dn.StoreError, match="closed"):
-            one.trigger()
+            _ = one.trigger()
     d.close()
     with dn.open(path) as again:
         assert [(found.id, found.output) for found in again.get_runs()] == [(run.id, 1)]
@@ -293,7 +293,7 @@ def large(d: dn.Durably) -> dn.Run:
 
     fixed: list[bool] = []
     run = keep.trigger()
-    run.wait(timeout=WAIT)
+    _ = run.wait(timeout=WAIT)
     fixed.append(True)
     return run
 
@@ -310,7 +310,7 @@ def test_a_file_of_a_value_that_was_damaged(d: dn.Durably, path: Path, damage: s
         file.write_bytes({"truncated": data[:-1], "grown": data + b"x", "spoiled": b"\x01" + data[1:]}[damage])
     with pytest.raises(dn.SerializationError, match=file.name):
         run.step_output("large")
-    run.resume().wait(timeout=WAIT)
+    _ = run.resume().wait(timeout=WAIT)
     assert run.status == "failed"
     assert "SerializationError" in str(run.error)
     file.write_bytes(data)

@@ -144,7 +144,7 @@ def test_waiting_for_ever_without_a_worker_is_refused(idle: Durably) -> None:
         with pytest.raises(ConflictError, match=r"d\.start\(\)"):
             waiting()
     with pytest.raises(TimeoutError):
-        run.wait(timeout=0)
+        _ = run.wait(timeout=0)
     assert idle.process_one()
     assert run.result() == asyncio.run(wait()) == 1
 
@@ -160,7 +160,7 @@ def test_waiting_ends_when_the_worker_is_stopped(slow: Job, gate: Gate, d: Durab
 
     def wait() -> None:
         try:
-            second.wait()
+            _ = second.wait()
         except ConflictError as error:
             refused.append(str(error))
 
@@ -275,7 +275,7 @@ def test_await_raises_as_result_does(slow: Job, gate: Gate) -> None:
     gate.opened.set()
     good, bad = slow.trigger(), slow.trigger(fail=True)
 
-    async def cell() -> list[Any]:
+    async def cell() -> Any:
         return await asyncio.gather(good, bad, return_exceptions=True)
 
     first, second = asyncio.run(cell())
@@ -333,14 +333,14 @@ def test_trigger_and_wait_raises_as_result_does(slow: Job, gate: Gate, d: Durabl
     """A failed run raises; the run is there afterwards all the same."""
     gate.opened.set()
     with pytest.raises(RunFailedError) as failure:
-        slow.trigger_and_wait(fail=True)
+        _ = slow.trigger_and_wait(fail=True)
     assert failure.value.run_id == d.get_runs()[0].id
 
 
 def test_trigger_and_wait_gives_up_after_its_timeout(slow: Job, gate: Gate, d: Durably) -> None:
     """`timeout` is how long is waited, never the life of the run."""
     with pytest.raises(TimeoutError):
-        slow.options(timeout=0.01).trigger_and_wait()
+        _ = slow.options(timeout=0.01).trigger_and_wait()
     gate.opened.set()
     assert d.get_runs()[0].result(20) == "done"
 
@@ -351,7 +351,7 @@ def test_wait_for_run_brings_callbacks_and_ends_them(slow: Job, gate: Gate, d: D
     assert gate.reached.wait(20)
     late: list[ProgressData] = []
     with pytest.raises(TimeoutError):
-        d.wait_for_run(run.id, timeout=0, on_progress=late.append)
+        _ = d.wait_for_run(run.id, timeout=0, on_progress=late.append)
     heard: list[ProgressData] = []
     threading.Timer(0.01, gate.opened.set).start()
     assert d.wait_for_run(run.id, timeout=20, on_progress=heard.append).output == "done"
@@ -364,14 +364,14 @@ def test_wait_for_run_raises_as_result_does(slow: Job, gate: Gate, d: Durably) -
     gate.opened.set()
     failed = slow.trigger(fail=True)
     with pytest.raises(RunFailedError):
-        d.wait_for_run(failed.id, 20)
+        _ = d.wait_for_run(failed.id, 20)
     d.stop()
     cancelled = slow.trigger()
     cancelled.cancel()
     with pytest.raises(CancelledError):
-        d.wait_for_run(cancelled.id)
+        _ = d.wait_for_run(cancelled.id)
     with pytest.raises(NotFoundError):
-        d.wait_for_run("nobody")
+        _ = d.wait_for_run("nobody")
 
 
 def test_a_callback_that_raises_harms_nobody(slow: Job, gate: Gate, d: Durably) -> None:
