@@ -76,11 +76,16 @@ class EventBus:
         # What a listener prints is no output of the run: told as its log, it would be heard and printed for ever.
         with within(None):
             for subscription in self._listeners[event.type]:
-                self._call(subscription, event)
+                self._guard(subscription.call, event)
 
-    def _call(self, subscription: _Subscription, event: DurablyEvent) -> None:
+    def call(self, listener: Listener, event: DurablyEvent) -> None:
+        """Tell an event to one listener, guarded as all are."""
+        with within(None):
+            self._guard(listener, event)
+
+    def _guard(self, listener: Listener, event: DurablyEvent) -> None:
         try:
-            result = subscription.call(event)
+            result = listener(event)
             if result is not None and inspect.isawaitable(result):
                 self._loop.spawn(self._guarded(result, event))
         except KeyboardInterrupt:  # of whoever triggers or cancels in a cell; it is no listener's

@@ -57,8 +57,6 @@ class Dispatch:
         self._checked_labels = checked_labels
         self._changed = Wakeup()
         self._handles: WeakGroups[Run] = WeakGroups()
-        self._emitted: set[int] = set()
-        bus.on("*", self._bring_to_handles)
 
     # --- creating ---
 
@@ -94,7 +92,8 @@ class Dispatch:
             for run, chosen in zip(runs, options, strict=True):
                 if run.is_active:
                     self._call_back(run.id, chosen.on_progress, chosen.on_log)
-            self._tell_created(created)
+            for one in created:
+                self._outbox.tell(one.run.run_id)
         finally:
             self._engine.offer(run_ids)
         return runs
@@ -106,16 +105,11 @@ class Dispatch:
             used = {one.run.run_id for one in created}
         finally:
             for request in new:
-                if request.run_id not in used and artifact_names(request.input):
-                    self._store.discard_artifacts(request.run_id)
+                if request.run_id not in used:
+                    self._outbox.tell(request.run_id)  # what is void is let go
+                    if artifact_names(request.input):
+                        self._store.discard_artifacts(request.run_id)
         return created
-
-    def _tell_created(self, created: list[Created]) -> None:
-        for one in created:
-            if one.receipt is not None:
-                line = self._outbox.line(one.run.run_id)
-                line.post(lambda receipt=one.receipt: receipt)  # type: ignore[misc]
-                line.tell()
 
     # --- handles ---
 
@@ -266,19 +260,17 @@ class Dispatch:
     def cancel(self, run_id: str) -> None:
         """Cancel a run."""
         run_id = checked_id(run_id)
-        line = self._outbox.line(run_id)
-        receipt = line.post(lambda: self._store.cancel_run(run_id))
+        receipt = self._store.cancel_run(run_id)
         # The function is asked to stop before the wait: by its end the run may be forgotten, and the reason with it.
         self._engine.abort(run_id, "cancelled")
         receipt.wait()
-        line.tell()
+        self._outbox.tell(run_id)
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that has ended."""
         run_id = checked_id(run_id)
-        line = self._outbox.line(run_id)
-        line.post(lambda: self._store.delete_run(run_id))
-        line.tell()
+        self._store.delete_run(run_id)
+        self._outbox.tell(run_id)
 
     def emit(self, event: OperationalEvent) -> None:
         """Store an operational event of a user's and tell listeners."""
@@ -297,24 +289,18 @@ class Dispatch:
             event_class,
             **{name: getattr(checked, name) for name in values if name not in {"sequence", "timestamp"}},
         )
-        if run_id is None:
-            self._outbox.tell([self._store.append_foreign(draft, None, {EMITTED: True})])
-            return
-        line = self._outbox.line(run_id)
-        line.post(lambda: self._noted(self._store.append_foreign(draft, run_id, {EMITTED: True})))
-        line.tell()
+        self._store.append_foreign(draft, run_id, {EMITTED: True})
+        self._outbox.tell(run_id)
 
-    def _noted(self, receipt: Receipt) -> Receipt:
-        """Note an emitted event before anybody can tell it: a handle must not take it for its run's state."""
-        self._emitted.add(receipt.event.sequence)
-        return receipt
+    # --- telling ---
 
-    def _bring_to_handles(self, event: Any) -> None:  # noqa: ANN401 - any event
-        if event.sequence in self._emitted:
-            self._emitted.discard(event.sequence)
-        elif event.run_id is not None:
+    def tell(self, receipt: Receipt) -> None:
+        """Bring an event to the handles of its run, then to the listeners."""
+        event = receipt.event
+        if event.run_id is not None and not receipt.emitted:
             for handle in self._handles.members(event.run_id):
-                handle.on_event(event)
+                self._bus.call(handle.on_event, event)
+        self._bus.emit(event)
 
 
 def checked_id(run_id: object) -> str:

@@ -66,6 +66,7 @@ class DuckDBStore:
         self._target = target
         self._clock = clock or Clock()
         self._opening = threading.Lock()
+        self._post: Callable[[Receipt], None] = lambda _: None
         self._report: Callable[[Exception], None] = lambda _: None
         self._deadlines: dict[str, float] = {}
         self._opened: _Opened | None = None
@@ -94,7 +95,7 @@ class DuckDBStore:
                 database = open_database(self._target)
                 self._opened = _Opened(
                     database=database,
-                    ledger=Ledger(database, self._clock, self._report_failure),
+                    ledger=Ledger(database, self._clock, accepted=self._accepted, failed=self._report_failure),
                     reading=Reading(database.cursor),
                     cursors=Cursors(database.connection.cursor),
                 )
@@ -109,8 +110,15 @@ class DuckDBStore:
             with explained("The database"):
                 opened.ledger.close()
 
+    def _accepted(self, receipt: Receipt) -> None:
+        self._post(receipt)
+
     def _report_failure(self, error: Exception) -> None:
         self._report(error)
+
+    def on_accepted(self, post: Callable[[Receipt], None]) -> None:
+        """Call `post` with each event as it is numbered, in that order; it must not call back."""
+        self._post = post
 
     def on_failure(self, report: Callable[[Exception], None]) -> None:
         """Call `report` after a commit failed and the state was read again."""
@@ -350,6 +358,11 @@ class DuckDBStore:
         """Give this thread's own connection to the database, for the user's tables."""
         with self._ledger:
             return self._open.cursors.get()
+
+    def interrupt(self, thread: threading.Thread) -> None:
+        """Stop the query that a thread's own connection executes, if it does."""
+        if self._opened is not None:
+            self._opened.cursors.interrupt(thread)
 
     def reading_cursor(self) -> duckdb.DuckDBPyConnection:
         """Give this thread's connection that sees the library's tables, everything written and folded."""

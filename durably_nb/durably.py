@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from durably_nb.events import OperationalEvent
     from durably_nb.models import LogData, ProgressData, RunStatus
     from durably_nb.runs import Run
+    from durably_nb.store import Receipt
 
 _RETENTION_INTERVAL_S: Final = 60.0
 _PURGE_LIMIT: Final = 500
@@ -71,7 +72,8 @@ class Durably(Configured):
         self._target = checked_target(store)
         self._store = DuckDBStore(self._target)
         self._bus = EventBus()
-        self._outbox = Outbox(self._bus)
+        self._outbox = Outbox(self._tell)
+        self._store.on_accepted(self._outbox.post)
         self._codec = Codec(allow_pickle=self.allow_pickle)
         self._history = History(self._store, self._codec)
         definitions: dict[str, Definition] = {}
@@ -481,6 +483,9 @@ class Durably(Configured):
                 self._store.close()
             finally:
                 lifetimes.unregister(self)
+
+    def _tell(self, receipt: Receipt) -> None:
+        self._dispatch.tell(receipt)
 
     def _retain(self) -> None:
         """Purge what `retain_runs` does not keep, at most once a minute."""

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from durably_nb.errors import DurablyError
 from durably_nb.events import WorkerErrorEvent
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from durably_nb.errors import UnwindReason
     from durably_nb.models import Lease
     from durably_nb.outbox import Outbox
-    from durably_nb.store import Claim, Receipt, Store
+    from durably_nb.store import Claim, Store
 
 _logger: Final = logging.getLogger("durably_nb")
 
@@ -139,7 +139,7 @@ class Engine:
     def process_one(self) -> bool:
         """Execute one run on this thread; False if there was none to execute."""
         for receipt in self._store.expire_leases():
-            self._tell_expired(receipt)
+            self._outbox.tell_when_ready(receipt)
         claim = self._store.claim_run(
             list(self._jobs), self._owner, self._settings.lease_ms, {*self._executions, *self._withheld}
         )
@@ -178,11 +178,7 @@ class Engine:
         """Say that something inside the worker went wrong: worker:error."""
         draft = partial(WorkerErrorEvent, error=storable_text(error), context=context, run_id=run_id)
         try:
-            if run_id is None:
-                self._outbox.tell_later(self._store.append_foreign(draft, None))
-            else:
-                line = self._outbox.line(run_id)
-                line.tell_when_ready(line.post(lambda: self._store.append_foreign(draft, run_id)))
+            self._outbox.tell_when_ready(self._store.append_foreign(draft, run_id))
         except DurablyError as unsaid:
             # The store is closed, or the run deleted: the only place left to say it.
             _logger.warning("%s: %s (not stored: %s)", context, error, unsaid)
@@ -214,16 +210,9 @@ class Engine:
             del self._executions[run_id]
             self._bell.ring()  # it may have been resumed while it still stood
 
-    def _tell_expired(self, receipt: Receipt) -> None:
-        event: Any = receipt.event
-        line = self._outbox.line(event.run_id)
-        line.post(lambda: receipt)
-        line.tell_when_ready(receipt)
-
     def _renew(self, lease: Lease) -> None:
-        line = self._outbox.line(lease.run_id)
         # Told on the outbox's thread: a slow listener must not keep the next lease waiting.
-        line.tell_when_ready(line.post(lambda: self._store.renew_lease(lease, self._settings.lease_ms)))
+        self._outbox.tell_when_ready(self._store.renew_lease(lease, self._settings.lease_ms))
 
     def _renewal_failed(self, error: Exception, run_id: str) -> None:
         self.report(str(error), "lease-renewal", run_id)

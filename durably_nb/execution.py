@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably_nb.capture import captured
@@ -68,10 +69,11 @@ class Execution:
 
     def run(self) -> None:
         """Execute the run to its end, whatever that is."""
-        self._journal.tell(self._claim.receipt)
+        self._journal.tell()
         began = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._keeper.holding(self._claim.lease, self.signal.abort))
+            stack.enter_context(self.signal.interrupting(partial(self._store.interrupt, threading.current_thread())))
             if self._capture_output:
                 stack.enter_context(captured(self._context.write_log, current_step))
             try:

@@ -38,7 +38,7 @@ class Journal:
         self.run_id = run.run_id
         self.run = run
         self._store = store
-        self._line = outbox.line(run.run_id)
+        self._outbox = outbox
         self._lease = lease
         self._signal = signal
         self._about: dict[str, Any] = {"run_id": run.run_id, "job_name": run.job_name, "labels": run.labels}
@@ -46,10 +46,9 @@ class Journal:
         self._log = partial(LogWriteEvent, **self._about)
         self._progress = partial(RunProgressEvent, **self._about)
 
-    def tell(self, receipt: Receipt) -> None:
-        """Tell an event of this run that was accepted elsewhere (run:leased)."""
-        self._line.post(lambda: receipt)
-        self._line.tell()
+    def tell(self) -> None:
+        """Tell what is ready of this run."""
+        self._outbox.tell(self.run_id)
 
     # --- told at once ---
 
@@ -64,16 +63,16 @@ class Journal:
     def step_started(self, name: str, index: int) -> None:
         """Say that a step begins to execute."""
         self._write(partial(StepStartEvent, step_name=name, step_index=index, **self._about), self._generation)
-        self._line.tell()
+        self.tell()
 
     def step_cancelled(self, name: str, index: int) -> None:
         """Say that the run was cancelled while the step was executing; the lease is over by then."""
         draft = partial(StepCancelEvent, step_name=name, step_index=index, **self._about)
         try:
-            self._line.post(lambda: self._store.append_foreign(draft, self.run_id, self._generation))
+            self._store.append_foreign(draft, self.run_id, self._generation)
         except NotFoundError:  # the cancelled run was deleted while its function still stood
             return
-        self._line.tell()
+        self.tell()
 
     # --- told once they are on disk ---
 
@@ -95,7 +94,7 @@ class Journal:
         if within is None:
             return self._write(draft, extra, durable=True)
         with self._leaving_if_lost():
-            return self._line.post(lambda: self._store.append_in(within, draft, self._lease, extra))
+            return self._store.append_in(within, draft, self._lease, extra)
 
     def step_failed(self, name: str, index: int, failure: Failure) -> None:
         """Keep that a step raised."""
@@ -125,12 +124,12 @@ class Journal:
             except StoreError:
                 self.refuse_if_lost()
                 raise
-        self._line.tell()
+        self.tell()
 
     def settle_later(self, receipt: Receipt) -> None:
         """Have an event told when it is on disk, without waiting; tell what is ready by now."""
-        self._line.tell_when_ready(receipt)
-        self._line.tell()
+        self._outbox.tell_when_ready(receipt)
+        self.tell()
 
     def refuse_if_lost(self) -> None:
         """Leave the job function if the lease is over, as it is after a commit that failed."""
@@ -143,15 +142,15 @@ class Journal:
 
     def _note(self, draft: Draft) -> None:
         try:
-            self._line.post(lambda: self._store.append(draft, self._lease))
+            self._store.append(draft, self._lease)
         except (LeaseLostError, CancelledError, StoreError):
             # The function still stands, but what it says has no place any more.
             return
-        self._line.tell()
+        self.tell()
 
     def _write(self, draft: Draft, extra: dict[str, JSONValue] | None = None, *, durable: bool = False) -> Receipt:
         with self._leaving_if_lost():
-            return self._line.post(lambda: self._store.append(draft, self._lease, extra, durable=durable))
+            return self._store.append(draft, self._lease, extra, durable=durable)
 
     @contextmanager
     def _leaving_if_lost(self) -> Iterator[None]:

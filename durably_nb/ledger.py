@@ -44,8 +44,23 @@ class Ledger:
     `flush` and `close` is called within it.
     """
 
-    def __init__(self, database: Database, clock: Clock, report: Callable[[Exception], None]) -> None:
-        """Open the books of a database; `report` is told of each failed commit."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        accepted: Callable[[Receipt], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Open the books of a database.
+
+        Args:
+            database: The open database.
+            clock: Tells the time of events.
+            accepted: Called with each event as it is numbered, with the lock held.
+            failed: Called after each failed commit, without the lock.
+
+        """
         self.lock = threading.RLock()
         self.live = LiveRuns(database.runs)
         self.held_until = 0.0
@@ -53,6 +68,7 @@ class Ledger:
         self._clock = clock
         self._pid = os.getpid()
         self._generation = generation()
+        self._accepted = accepted
         self._moment = (0, from_ms(0))
         self._sequence = database.sequence
         self._broken: Exception | None = None
@@ -66,7 +82,7 @@ class Ledger:
             states={run.run_id: run for run in database.runs},
             folded=self._forget_ended,
             failed=self._start_again,
-            report=report,
+            report=failed,
         )
         with self.lock:
             self._void_leases()  # to hold the file is to know that whoever held them is dead
@@ -128,8 +144,11 @@ class Ledger:
             self.live.apply(entry.row())
 
     def put(self, entry: Entry) -> None:
-        """Queue an entry that was followed."""
+        """Queue an entry that was followed, and post its event."""
         self._writer.put(entry)
+        if entry.event is not None:
+            # Under the lock: events are posted in the order of their numbers.
+            self._accepted(receipt_of(entry))
 
     def accept(
         self,
@@ -234,7 +253,7 @@ class Ledger:
 def receipt_of(entry: Entry) -> Receipt:
     """Give the receipt of an entry that holds an event."""
     event: Any = entry.event
-    return Receipt(event, entry.commit)
+    return Receipt(event, entry.commit, emitted=entry.extra is not None and EMITTED in entry.extra)
 
 
 def closed_error() -> StoreError:

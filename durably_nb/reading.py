@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -47,9 +48,17 @@ class Cursors:
     def close(self) -> None:
         """Close the connections of all threads."""
         with self._lock:
-            for cursor in self._made.values():
+            for thread, cursor in self._made.items():
+                self.interrupt(thread)  # a thread that still stands would hold the close up until its query ends
                 cursor.close()
             self._made.clear()
+
+    def interrupt(self, thread: threading.Thread) -> None:
+        """Stop the query that the connection of a thread executes, if it does."""
+        cursor = self._made.get(thread)
+        if cursor is not None:
+            with suppress(duckdb.Error):  # closed by the user
+                cursor.interrupt()
 
     def _close_of_ended_threads(self) -> None:
         for thread in [thread for thread in self._made if not thread.is_alive()]:

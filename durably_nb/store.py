@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import datetime
     from pathlib import Path
+    from threading import Thread
 
     import duckdb
 
@@ -38,10 +39,18 @@ Draft = partial[Any]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An accepted event; `committed` is done when it is on disk (None: nobody needs to wait)."""
+    """An accepted event.
+
+    Attributes:
+        event: The event, numbered.
+        committed: Done when it is on disk; None: nobody needs to wait.
+        emitted: Whether a user emitted it, so that it says nothing of its run's state.
+
+    """
 
     event: DurablyEvent
     committed: Future[None] | None = None
+    emitted: bool = False
 
     def wait(self) -> None:
         """Return when it is on disk. Raises StoreError if its commit failed."""
@@ -197,11 +206,17 @@ class Store(Protocol):
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Give this thread's own connection to the database, for the user's tables."""
 
+    def interrupt(self, thread: Thread) -> None:
+        """Stop the query that a thread's own connection executes, if it does."""
+
     def reading_cursor(self) -> duckdb.DuckDBPyConnection:
         """Give this thread's connection that sees the library's tables, everything written and folded."""
 
     def backup(self, path: Path) -> None:
         """Write a copy of the whole database, as it is now, to a new file."""
+
+    def on_accepted(self, post: Callable[[Receipt], None]) -> None:
+        """Call `post` with each event as it is numbered, in that order; it must not call back."""
 
     def on_failure(self, report: Callable[[Exception], None]) -> None:
         """Call `report` after a commit failed and the state was read again."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,19 @@ import durably_nb as dn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+QUICK_CASES = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Of a test with many cases the quick round takes the first few; the others count as slow."""
+    cases: Counter[tuple[Path, str]] = Counter()
+    for item in items:
+        test = item.path, item.originalname
+        cases[test] += 1
+        if cases[test] > QUICK_CASES:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -477,7 +477,7 @@ def test_since_is_inclusive_and_until_is_not(story: Story, name: str, moment: st
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_periods_can_be_spans(story: Story, name: str) -> None:
-    """ "24h" and a timedelta mean so long before now."""
+    """A span such as "24h" and a timedelta mean so long before now."""
     whole = len(story.frame(name))
     assert whole > 0
     for span in ("24h", "1d", "60m", timedelta(hours=1), pd.Timedelta("1h"), timedelta.max, "999999d"):
@@ -566,7 +566,8 @@ def test_odd_names_and_labels_are_found_again(d: dn.Durably) -> None:
     """A job, a step and labels of any characters are found by exactly these."""
     for text in [text for text in HOSTILE if not {"\0", "\ud800"} & set(text)]:
         job = d.job(name=text)(lambda step, text: step.run(text, lambda: step.log.info(text)))
-        job.options(labels={text: text}, idempotency_key=text, concurrency_key=text).trigger(text=text).result(timeout=20)
+        keyed = job.options(labels={text: text}, idempotency_key=text, concurrency_key=text)
+        keyed.trigger(text=text).result(timeout=20)
         for name in FRAMES:
             assert len(getattr(d, name)(job_name=text, labels={text: text})) > 0
         assert [run.input["text"] for run in d.get_runs(job_name=text, labels={text: text})] == [text]

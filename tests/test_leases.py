@@ -385,7 +385,7 @@ def test_a_run_that_expired_beside_another_of_its_key_fails(timed: Durably, cloc
     with timed.storage._ledger:
         clock.ahead_s += 31
         (receipt,) = timed.storage.expire_leases()
-    timed._engine._tell_expired(receipt)
+    timed._outbox.tell(receipt.event.run_id)
     with pytest.raises(RunFailedError, match=quick.id) as failure:
         slow.result(20)
     assert failure.value.type == "LeaseLostError"
