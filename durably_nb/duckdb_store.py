@@ -298,7 +298,7 @@ class DuckDBStore:
         commit = Commit()
         with self._ledger as ledger:
             run = self._known(run_id)
-            ledger.accept_internal("store:drop-outputs", run_id, commit=commit)
+            ledger.accept_internal("store:drop-outputs", run_id, commit=commit, transaction=_blanking(run_id))
         commit.result()
         if self.artifacts is not None:
             self.artifacts.sweep(run_id, artifact_names(run.input) | artifact_names(run.output))
@@ -475,6 +475,12 @@ def _expire(ledger: Ledger, run: RunRecord) -> Receipt | None:
 
 def _about(run: RunRecord) -> dict[str, Any]:
     return {"run_id": run.run_id, "job_name": run.job_name, "labels": run.labels}
+
+
+def _blanking(run_id: str) -> Transaction:
+    blank = """update log set data = json_merge_patch(data::json, '{"output": null, "outputBytes": 0}')::varchar
+               where run_id = ? and type = 'step:complete'"""
+    return Transaction(statements=((blank, [run_id]),))
 
 
 def _removal(run_ids: list[str]) -> Transaction:

@@ -70,7 +70,7 @@ class Engine:
         self._jobs = jobs
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
         self._bell = Bell()
-        self._keeper = LeaseKeeper(self._renew, lambda: settings.lease_renew_interval_ms / 1000, self._renewal_failed)
+        self._keeper = LeaseKeeper(self._renew, self._renewal_interval_s, self._renewal_failed)
         self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._leaving: list[Worker] = []  # above `max_concurrent_runs` since that was lowered: each ends after its run
@@ -209,6 +209,10 @@ class Engine:
         finally:
             del self._executions[run_id]
             self._bell.ring()  # it may have been resumed while it still stood
+
+    def _renewal_interval_s(self) -> float:
+        # Whoever asks for a short lease wants it renewed in time, without having to say so.
+        return min(self._settings.lease_renew_interval_ms, self._settings.lease_ms / 3) / 1000
 
     def _renew(self, lease: Lease) -> None:
         # Told on the outbox's thread: a slow listener must not keep the next lease waiting.

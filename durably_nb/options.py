@@ -49,7 +49,7 @@ class Configured(Configurable):
         30_000, min=10, max=_A_DAY_MS, help="After this long without renewal a run is given to another worker."
     ).tag(config=True)
     lease_renew_interval_ms = traitlets.Int(
-        5_000, min=1, max=_A_DAY_MS, help="How often leases are renewed; shorter than lease_ms."
+        5_000, min=1, max=_A_DAY_MS, help="How often leases are renewed; a third of lease_ms if that is less."
     ).tag(config=True)
     preserve_steps = traitlets.Bool(
         default_value=True, help="False: what the steps of a run returned is dropped when the run completes."
@@ -111,10 +111,6 @@ class Configured(Configurable):
         for name, value in options.items():
             if isinstance(getattr(type(self), name), traitlets.Int) and isinstance(value, bool):
                 raise ValidationError(f"{name} is a whole number, not {shown(value)}.")
-        lease_ms = options.get("lease_ms")
-        if isinstance(lease_ms, int) and lease_ms <= self.lease_renew_interval_ms:
-            # Who asks for a short lease wants it renewed in time, without having to say so.
-            options = {"lease_renew_interval_ms": max(1, lease_ms // 3), **options}
         try:
             with self.hold_trait_notifications():
                 for name, value in options.items():
@@ -137,20 +133,6 @@ class Configured(Configurable):
         except pydantic.ValidationError as error:
             raise ValidationError(f"These labels do not fit {self.labels.__name__}: {reason_of(error)}.") from None
         return checked_labels(adapter.dump_python(validated, mode="json", exclude_none=True))
-
-    @traitlets.validate("lease_ms", "lease_renew_interval_ms")
-    def _renewed_in_time(self, proposal: Any) -> int:  # noqa: ANN401 - as traitlets calls it
-        value: int = proposal["value"]
-        renew, lease = self.lease_renew_interval_ms, self.lease_ms
-        if proposal["trait"].name == "lease_ms":
-            lease = value
-        else:
-            renew = value
-        if renew >= lease:
-            raise traitlets.TraitError(
-                f"lease_renew_interval_ms ({renew}) must be shorter than lease_ms ({lease}), or every lease is lost."
-            )
-        return value
 
     @traitlets.validate("retain_runs")
     def _a_span(self, proposal: Any) -> timedelta | None:  # noqa: ANN401 - as traitlets calls it

@@ -117,7 +117,7 @@ class Reading:
         rows: list[dict[str, Any]] = [json.loads(data) for (data,) in found]
         return {
             data["stepName"]: CompletedStep(
-                name=data["stepName"], index=data["stepIndex"], output=data["output"], code=data.get("code")
+                name=data["stepName"], index=data["stepIndex"], output=data.get("output"), code=data.get("code")
             )
             for data in rows
             if EMITTED not in data
