@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack, overload
 
@@ -19,17 +20,18 @@ from durably_nb.duckdb_store import DuckDBStore
 from durably_nb.durations import parse_moment
 from durably_nb.engine import STOP_GRACE_S, Engine
 from durably_nb.errors import ConflictError, ValidationError
-from durably_nb.filters import EventFilters, LogFilters, RunFilters, StepFilters, filtered_by
+from durably_nb.filters import EventFilters, HandleFilters, LogFilters, RunFilters, StepFilters, refuse_unknown
 from durably_nb.history import History, checked_count, sql_cursor
 from durably_nb.jobs import Job, Jobs
-from durably_nb.options import Configured, OptionsDict
+from durably_nb.keywords import showing
+from durably_nb.options import DEFAULTS, Configured, OptionsDict
 from durably_nb.outbox import Outbox
 from durably_nb.subscriptions import Subscription
 from durably_nb.targets import checked_path, checked_target
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from durably_nb.bus import ErrorHandler, EventSelector, Listener, Unsubscribe
     from durably_nb.definitions import OnCodeChange
     from durably_nb.events import OperationalEvent
-    from durably_nb.models import LogData, ProgressData, RunStatus
+    from durably_nb.models import LogData, ProgressData
     from durably_nb.runs import Run
     from durably_nb.store import Receipt
 
@@ -60,6 +62,7 @@ class Durably(Configured):
 
     """
 
+    @showing(OptionsDict, DEFAULTS)
     def __init__(
         self,
         store: str | os.PathLike[str] | duckdb.DuckDBPyConnection = ":memory:",
@@ -95,12 +98,13 @@ class Durably(Configured):
         self._pid = os.getpid()
         self.observe(lambda change: setattr(self._codec, "allow_pickle", change["new"]), "allow_pickle")
         self.observe(lambda _: self._engine.adjust(), ["max_concurrent_runs", "polling_interval_ms"])
-        self.register(*jobs)
+        self.register(*_listed(jobs))
 
     def __repr__(self) -> str:
         """Show the file, and what goes on."""
         state = "closed" if self._is_closed else "running" if self._engine.is_running else "stopped"
-        return f"<Durably {self._target!s}: {state}, {len(self._jobs)} jobs>"
+        count = len(self._jobs)
+        return f"<Durably {self._store.name} {state}, {count} {'job' if count == 1 else 'jobs'}>"
 
     # --- life ---
 
@@ -298,22 +302,20 @@ class Durably(Configured):
         """Give a handle of a run; None if there is none of that id."""
         return self._dispatch.get_run(run_id)
 
-    def get_runs(
-        self,
-        *,
-        status: RunStatus | Iterable[RunStatus] | None = None,
-        job_name: str | Iterable[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[Run]:
-        """Give handles of the runs that match, newest first; `status` and `job_name` take one or many.
+    @showing(HandleFilters, {"offset": 0})
+    def get_runs(self, **filters: Unpack[HandleFilters]) -> list[Run]:
+        """Give handles of the runs that match, newest first.
+
+        Args:
+            filters: `status` and `job_name` (each one or many), `labels` (the run has all of these), `limit` and
+                `offset` (so many rows, after so many).
 
         Raises:
-            ValidationError: If a filter cannot be meant.
+            ValidationError: If a filter is unknown, or cannot be meant.
 
         """
-        return self._dispatch.get_runs(status=status, job_name=job_name, labels=labels, limit=limit, offset=offset)
+        refuse_unknown(filters, HandleFilters)
+        return self._dispatch.get_runs(**filters)
 
     def wait_for_run(
         self,
@@ -391,7 +393,7 @@ class Durably(Configured):
 
     # --- history ---
 
-    @filtered_by(EventFilters)
+    @showing(EventFilters)
     def events(self, **filters: Unpack[EventFilters]) -> pd.DataFrame:
         """Give events as a DataFrame, in sequence order.
 
@@ -406,17 +408,17 @@ class Durably(Configured):
         """
         return self._history.events(**filters)
 
-    @filtered_by(RunFilters)
+    @showing(RunFilters)
     def runs(self, **filters: Unpack[RunFilters]) -> pd.DataFrame:
         """Give runs as a DataFrame, newest first; filters as in `events`, and `status`. Times: when created."""
         return self._history.runs(**filters)
 
-    @filtered_by(StepFilters)
+    @showing(StepFilters)
     def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
         """Give executions of steps as a DataFrame, by their beginning; filters as in `events`, and `status`."""
         return self._history.steps(**filters)
 
-    @filtered_by(LogFilters)
+    @showing(LogFilters)
     def logs(self, **filters: Unpack[LogFilters]) -> pd.DataFrame:
         """Give log lines as a DataFrame, in sequence order; filters as in `events`."""
         return self._history.logs(**filters)
@@ -440,7 +442,7 @@ class Durably(Configured):
             StoreError: If it cannot be written.
 
         """
-        target = checked_path(path)
+        target = checked_path(path, "A backup is written to the path of a file that does not exist yet")
         if target.exists():
             raise ValidationError(f"There is something at {target} already; choose another name for the backup.")
         self._store.backup(target)
@@ -497,12 +499,13 @@ class Durably(Configured):
             continue
 
 
+@showing(OptionsDict, DEFAULTS)
 def open(  # noqa: A001 - the public name
-    path: str | os.PathLike[str], **options: Unpack[OptionsDict]
+    path: str | os.PathLike[str], *, jobs: Iterable[Callable[..., Any] | Definition] = (), **options: Unpack[OptionsDict]
 ) -> Durably:
     """Open a file and start its worker; opened again in the same process, the same object is given.
 
-    Options that are given again hold from now on. See `Configured` for what there is.
+    Jobs and options that are given again hold from now on; other options stay. See `Configured` for what there is.
 
     Raises:
         StoreLockedError: If another process has the file; the message names it.
@@ -515,10 +518,17 @@ def open(  # noqa: A001 - the public name
     with lifetimes.one_at_a_time():
         found: Durably | None = None if target == ":memory:" else lifetimes.find(target)
         if found is None:
-            return Durably(target, **options).init()
+            return Durably(target, jobs=jobs, **options).init()
         found.set_options(dict(options))
+        found.register(*_listed(jobs))
         found.start()
         return found
+
+
+def _listed(jobs: Iterable[Callable[..., Any] | Definition]) -> list[Callable[..., Any] | Definition]:
+    if isinstance(jobs, str) or not isinstance(jobs, Iterable):
+        raise ValidationError(f"jobs is a list of job functions, such as jobs=[import_flights], not {shown(jobs)}.")
+    return list(jobs)
 
 
 def _definition(one: Callable[..., Any] | Definition | Job) -> Definition:

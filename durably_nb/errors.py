@@ -20,7 +20,10 @@ BaseException
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
+
+from durably_nb.wording import ended
 
 
 class DurablyError(Exception):
@@ -44,7 +47,7 @@ class DuplicateStepError(ConflictError):
 
 
 class RunFailedError(DurablyError):
-    """The run ended in an error.
+    """The run ended in an error; its traceback is shown below the message.
 
     Attributes:
         run_id: The run that failed.
@@ -68,7 +71,7 @@ class RunFailedError(DurablyError):
         where = f" in step {failed_step_name!r}" if failed_step_name is not None else ""
         said = f"{type}: {message}" if message else type
         super().__init__(
-            f"Run {run_id} failed{where}: {said}. "
+            f"Run {run_id} failed{where}: {ended(said)} "
             "Mend the cause and call run.resume() to go on after the last completed step."
         )
         self.run_id = run_id
@@ -76,6 +79,14 @@ class RunFailedError(DurablyError):
         self.message = message
         self.traceback = traceback
         self.failed_step_name = failed_step_name
+        if traceback:
+            self.add_note(traceback.rstrip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy: by itself Python would pass the message on as the only argument."""
+        known = {"type": self.type, "message": self.message, "failed_step_name": self.failed_step_name}
+        make = partial(type(self), traceback=self.traceback, **known)
+        return make, (self.run_id,), self.__dict__
 
 
 class CancelledError(DurablyError):

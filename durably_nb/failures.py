@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
+import asyncio
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from traceback import TracebackException
+from typing import Final
 
 from durably_nb.models import Failure
 from durably_nb.names import storable_text
 
-if TYPE_CHECKING:
-    from types import TracebackType
+_MACHINERY: Final = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, asyncio.__file__))
+"""Where the frames are from that call the user's functions, and that they call."""
 
-_HERE: Final = str(Path(__file__).parent)
 _STEP: Final = "_durably_step"
 _MOST: Final = 16_000
 """Characters kept of a message and of a traceback; both ends of a longer one."""
@@ -56,18 +57,23 @@ def _name(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
+        described = TracebackException.from_exception(error)
+        _leave_out_machinery(described)
+        lines = list(described.format())
     except Exception as broken:  # noqa: BLE001 - as above
         return f"(the traceback cannot be shown: {type(broken).__name__})"
     return "".join(lines)
 
 
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of this library that called the user's function."""
-    part = trace
-    while part is not None and part.tb_frame.f_code.co_filename.startswith(_HERE):
-        part = part.tb_next
-    return part or trace
+def _leave_out_machinery(described: TracebackException) -> None:
+    """Keep the frames of the user's own code, in what is told of an exception and of all that led to it."""
+    waiting: list[TracebackException | None] = [described]
+    while waiting:
+        one = waiting.pop()
+        if one is not None:
+            users = [frame for frame in one.stack if not frame.filename.startswith(_MACHINERY)]
+            one.stack[:] = users or one.stack
+            waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]
 
 
 def _stored(text: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+from durably_nb.errors import ValidationError
+from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from durably_nb.bus import EventSelector
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
 
 Moment: TypeAlias = datetime | timedelta | str
 """An aware time, or how long ago: a timedelta, ``"30d"``, ``"24h"``, ``"60m"``."""
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Filters(TypedDict, total=False):
@@ -83,19 +83,29 @@ class LogFilters(RunLogFilters, total=False):
     run_id: str | Iterable[str] | None
 
 
-def filtered_by(filters: type) -> Callable[[_F], _F]:
-    """Have a method that takes ``**filters`` show them by name, as a notebook's completion and help look for."""
-    shown = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=getattr(kind, "__forward_arg__", kind)
-        )
-        for name, kind in filters.__annotations__.items()
-    ]
+class JobRunFilters(TypedDict, total=False):
+    """Filters of handles of one job's runs."""
 
-    def decorate(method: _F) -> _F:
-        signature = inspect.signature(method)
-        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        method.__signature__ = signature.replace(parameters=[*own, *shown])  # type: ignore[attr-defined] # a function takes it
-        return method
+    status: RunStatus | Iterable[RunStatus] | None
+    labels: Mapping[str, str] | None
+    limit: int | None
+    offset: int
 
-    return decorate
+
+class HandleFilters(JobRunFilters, total=False):
+    """Filters of handles of runs."""
+
+    job_name: str | Iterable[str] | None
+
+
+def refuse_unknown(filters: Iterable[str], known: type) -> None:
+    """Refuse filters that do not exist.
+
+    Raises:
+        ValidationError: It says which filter may have been meant.
+
+    """
+    names = known.__annotations__
+    for name in filters:
+        if name not in names:
+            raise ValidationError(f"There is no filter {shown(name)} here: {did_you_mean(name, names, 'the filters')}")

@@ -13,8 +13,7 @@ from traitlets.config import Config, Configurable
 from durably_nb.durations import parse_span
 from durably_nb.errors import ValidationError
 from durably_nb.names import checked_labels
-from durably_nb.signature import reason_of
-from durably_nb.wording import did_you_mean, shown
+from durably_nb.wording import did_you_mean, reason_of, shown
 
 _A_DAY_MS: Final = 24 * 60 * 60 * 1000
 _MOST_RUNS: Final = 1_000
@@ -154,6 +153,10 @@ class Configured(Configurable):
             except pydantic.PydanticUserError as error:
                 raise traitlets.TraitError(f"{wanted}: {str(error).partition(chr(10))[0]}") from None
         return value
+
+
+DEFAULTS: Final = {name: trait.default_value for name, trait in Configured.class_traits(config=True).items()}
+"""The options as they are where nothing is set."""
 
 
 def _ipython_config() -> Config:

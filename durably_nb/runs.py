@@ -10,7 +10,8 @@ import traitlets
 
 from durably_nb.definitions import checked_timeout
 from durably_nb.errors import CancelledError, ConflictError, RunFailedError
-from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters, filtered_by
+from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
+from durably_nb.keywords import showing
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
 
 if TYPE_CHECKING:
@@ -248,17 +249,17 @@ class Run(traitlets.HasTraits):
 
     # --- history ---
 
-    @filtered_by(RunEventFilters)
+    @showing(RunEventFilters)
     def events(self, **filters: Unpack[RunEventFilters]) -> pd.DataFrame:
         """Give its events as a DataFrame; filters as in `Durably.events`."""
         return self._host.history.events(run_id=self.id, **filters)
 
-    @filtered_by(RunStepFilters)
+    @showing(RunStepFilters)
     def steps(self, **filters: Unpack[RunStepFilters]) -> pd.DataFrame:
         """Give its steps as a DataFrame, a row for each execution of one; filters as in `Durably.steps`."""
         return self._host.history.steps(run_id=self.id, **filters)
 
-    @filtered_by(RunLogFilters)
+    @showing(RunLogFilters)
     def logs(self, **filters: Unpack[RunLogFilters]) -> pd.DataFrame:
         """Give its log as a DataFrame; filters as in `Durably.logs`."""
         return self._host.history.logs(run_id=self.id, **filters)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NewType
 import pydantic
 
 from durably_nb.errors import ValidationError
-from durably_nb.wording import shown
+from durably_nb.wording import reason_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ if sys.version_info >= (3, 14):
 
 _new_type: Callable[[str, object], type[object]] = NewType  # type: ignore[assignment] # called at run time
 _CONFIG = pydantic.ConfigDict(arbitrary_types_allowed=True)
-_SHOWN_REASONS = 4
+NOTHING_STORED = " Nothing was stored; mend the call."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +109,13 @@ class Signature:
             else:
                 problems.append(self._unknown(name))
         if problems:
-            raise ValidationError(f"{self} {'; it '.join(problems)}. Nothing was stored; mend the call.")
+            raise ValidationError(f"{self} {'; it '.join(problems)}.{NOTHING_STORED}")
         return bound
+
+    def accepts(self, name: str, value: object) -> bool:
+        """Whether an input of this name takes a value."""
+        check = self._checks.get(name, self._extra)
+        return check is not None and not check.problem(value)
 
     def replay(self, stored: Mapping[str, object]) -> dict[str, object]:
         """Make the stored input of a run fit today's function; values are not validated again.
@@ -323,13 +328,3 @@ def _default(parameter: Parameter) -> object:
 
 def _printable(raw: Raw) -> Raw:
     return raw if raw.default is Raw.empty else raw.replace(default=_Verbatim(shown(raw.default)))
-
-
-def reason_of(error: Exception) -> str:
-    """Say in one line what was expected."""
-    if not isinstance(error, pydantic.ValidationError):
-        return str(error).partition("\n")[0].rstrip(".")
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in found]
-    more = len(reasons) - _SHOWN_REASONS
-    return ", ".join(reasons[:_SHOWN_REASONS]) + (f", and {more} more" if more > 0 else "")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
 from durably_nb.errors import ValidationError
 from durably_nb.wording import shown
+
+
+_WANTED: Final = 'A store is a path, ":memory:" or an open DuckDB connection'
 
 
 def checked_target(store: object) -> Path | str | duckdb.DuckDBPyConnection:
@@ -23,15 +27,15 @@ def checked_target(store: object) -> Path | str | duckdb.DuckDBPyConnection:
     return checked_path(store)
 
 
-def checked_path(path: object) -> Path:
-    """Give a path of a file with all links resolved; the file need not exist.
+def checked_path(path: object, wanted: str = _WANTED) -> Path:
+    """Give a path of a file with all links resolved; the file need not exist. `wanted` begins what refuses it.
 
     Raises:
         ValidationError: If it is none.
 
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise ValidationError(f'A store is a path, ":memory:" or an open DuckDB connection, not {type(path).__name__}.')
+        raise ValidationError(f"{wanted}, not {type(path).__name__}.")
     text = os.fspath(path)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ValidationError(f"{shown(text)} is no path of a file; give one such as 'jobs.duckdb'.")

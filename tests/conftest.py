@@ -18,7 +18,7 @@ import durably_nb as dn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-QUICK_CASES = 3
+QUICK_CASES = 2
 
 
 @pytest.hookimpl(tryfirst=True)

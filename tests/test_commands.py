@@ -936,3 +936,22 @@ def test_close_is_for_good_and_may_be_called_twice(d: Durably) -> None:
         with pytest.raises(ConflictError, match=r"dn\.open"):
             begin()
     assert run.result() == 1
+
+
+def test_without_preserve_steps_small_outputs_leave_the_file_too(path: Path) -> None:
+    """What a step returned is in no event and no row after the run completed, however small it was."""
+    with Durably(path, preserve_steps=False) as d:
+
+        @d.job
+        def work(step: StepContext) -> str:
+            step.run("one", lambda: "the secret of the step")
+            return "done"
+
+        run = work.trigger()
+        assert run.result(timeout=20) == "done"
+        d.stop()
+        with pytest.raises(NotFoundError, match="preserve_steps=False"):
+            run.step_output("one")
+        (kept,) = run.events(type="step:complete")["data"]
+        assert "output" not in kept
+        assert not d.sql("select data from durably.log where contains(data, 'secret')").fetchall()

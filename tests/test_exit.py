@@ -121,20 +121,19 @@ def went_on(launch: Any, path: Path, what: str) -> None:
         assert list(d.events(type="run:fail")["run_id"]) == []
 
 
-POOLS = "Python takes thread pools away before it lets anybody close: the step fails, and with it the run"
 
 STANDING = [
     "sleeps",
     "computes",
     "waits for the signal",
-    pytest.param("uses a pool", marks=pytest.mark.xfail(reason=POOLS)),
+    "uses a pool",
     "queries",
     "queries by itself",
     "looks",
     "between steps",
     "has threads",
     "async",
-    pytest.param("async in a thread", marks=pytest.mark.xfail(reason=POOLS)),
+    "async in a thread",
 ]
 
 

@@ -127,6 +127,7 @@ def test_what_cannot_be_unwrapped_has_some_fingerprint() -> None:
     assert fingerprint(odd) == fingerprint(odd)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_the_same_in_every_process(launch: Callable[..., Program]) -> None:
     """Sets of strings, whose order differs from process to process, do not look like an edit."""
     assert len({launch(PRINT, PYTHONHASHSEED=str(seed)).finished() for seed in range(3)}) == 1

@@ -281,6 +281,7 @@ values: Strategy = st.recursive(
 )
 
 
+@pytest.mark.slow
 @BACK_AND_FORTH
 @given(values)
 def test_any_combination_comes_back(value: object) -> None:
@@ -608,6 +609,7 @@ def damaged(draw: Any) -> Any:
     return put(stored, path, draw(json_values | tagged | st.sampled_from(SAMPLES)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @settings(BACK_AND_FORTH, max_examples=1500)
 @given(json_values | tagged | damaged())
