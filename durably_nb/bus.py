@@ -47,6 +47,8 @@ class EventBus:
 
         """
         types = select_types(selector)
+        if not types:
+            raise ValidationError('A listener is for one event or more; the list is empty. "*" stands for all of them.')
         subscription = _Subscription(_callable(listener, "A listener"))
         with self._lock:
             for kind in types:
@@ -88,9 +90,9 @@ class EventBus:
             result = listener(event)
             if result is not None and inspect.isawaitable(result):
                 self._loop.spawn(self._guarded(result, event))
-        except KeyboardInterrupt:  # of whoever triggers or cancels in a cell; it is no listener's
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever a listener raises stops at this guard
+        except BaseException as error:  # whatever a listener raises stops at this guard
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # of whoever triggers or cancels in a cell; it is no listener's
             self._report(error, event)
 
     def close(self) -> None:

@@ -8,26 +8,30 @@ import numbers
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, overload
 
 import duckdb
 
+from durably_nb.awaiting import Calls
 from durably_nb.capture import finish_line
 from durably_nb.codecs import describe
 from durably_nb.database import explain
 from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, ValidationError
 from durably_nb.failures import failure_of, note_step
 from durably_nb.fingerprint import fingerprint, has_changed
+from durably_nb.interrupts import uninterrupted
 from durably_nb.models import ProgressData
 from durably_nb.names import checked_name, storable_text
 from durably_nb.tracking import Track
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 
     from durably_nb.codecs import Codec
     from durably_nb.journal import Journal
@@ -94,6 +98,7 @@ class BaseContext:
         self.run_id = journal.run_id
         self.log = Log(self.write_log)
         self.signal = signal
+        self.calls = Calls()
         self._journal = journal
         self._codec = codec
         self._completed = completed
@@ -102,7 +107,12 @@ class BaseContext:
         self._rerun_changed = rerun_changed
         self._lock = threading.Lock()
         self._names: set[str] = set()
+        self._indices = count()
         self._executing_now: set[str] = set()
+
+    def __dir__(self) -> list[str]:
+        """Complete what is for job functions; the rest is for whoever executes them."""
+        return sorted({*super().__dir__()} - {"calls", "write_log"})
 
     def is_aborted(self) -> bool:
         """Tell whether the run was cancelled or must stop; a long loop looks now and then."""
@@ -170,7 +180,7 @@ class BaseContext:
                     f"This run has a step {name!r} already. Give each step a name of its own, such as "
                     f'f"{name} {{i}}" in a loop, so that its result can be found again.'
                 )
-            index = len(self._names)
+            index = next(self._indices)
             self._names.add(name)
         code = fingerprint(fn)
         stored = self._completed.get(name)
@@ -206,6 +216,7 @@ class BaseContext:
                 self.throw_if_aborted()
             note_step(error, self.run_id, step.name)
             self._journal.step_failed(step.name, step.index, failure_of(error))
+            self._names.discard(step.name)  # it has no result that could be taken for another's
             raise
         finally:
             self._executing_now.discard(step.name)
@@ -248,10 +259,10 @@ class StepContext(BaseContext):
         """Call ``fn(*args, **kwargs)`` and keep what it returns: a checkpoint.
 
         If this run completed a step of that name before, its stored result is returned and `fn` is
-        not called.
+        not called. A step that failed may be tried again by the same name; history shows each try.
 
         Raises:
-            DuplicateStepError: If this run has used the name already.
+            DuplicateStepError: If this run has used the name already, for a step that did not fail.
             ConflictError: If it is called inside another step.
             SerializationError: If the result cannot be stored exactly.
             ValidationError: If the name or the function cannot be used.
@@ -278,18 +289,22 @@ class StepContext(BaseContext):
         """Call ``fn(cursor, *args, **kwargs)`` in a transaction of the database.
 
         What `fn` writes to your own tables by that cursor and the step's checkpoint are committed
-        together or not at all. Raises as `run`; `StoreError` if the commit is refused.
+        together or not at all. A `fn` that returns the cursor, as ``cursor.execute(…)`` does, returns
+        None. Raises as `run`; `StoreError` if the commit is refused.
         """
         step = self._enter(name, fn)
         if step.stored is not None:
             return self._stored_value(step.stored)  # type: ignore[no-any-return]
         with self._executing(step), self._transaction() as cursor:
             began = _transaction_id(cursor)
-            value = fn(cursor, *args, **kwargs)
+            value = _without_cursor(fn(cursor, *args, **kwargs), cursor)
             _refuse_lazy(name, value)
             output = self._encoded(step, value)
             _refuse_ended(name, cursor, began)
-            self._journal.settle(self._checkpoint(step, output, cursor))
+            receipt = self._checkpoint(step, output, cursor)
+            with uninterrupted(), suppress(StoreError):
+                receipt.wait()  # until the commit is done, whoever writes has the cursor
+            self._journal.settle(receipt)
         return value
 
     def _settle(self, receipt: Receipt) -> None:
@@ -306,14 +321,17 @@ class AsyncStepContext(BaseContext):
     async def run(self, name: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     async def run(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    async def run(self, name: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def run(self, name: str, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Any]:
         """Call ``fn(*args, **kwargs)``, await it if it is awaitable, and keep the result: a checkpoint.
 
-        Raises as `StepContext.run`.
+        Raises as `StepContext.run`. A run that ends with a step that was never awaited fails.
         """
+        return self.calls.until_awaited(f"step.run({shown(name)}, …)", partial(self._run, name, fn, *args, **kwargs))
+
+    async def _run(self, name: str, fn: Callable[P, Awaitable[R] | R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         step = self._enter(name, fn)
         if step.stored is not None:
-            return self._stored_value(step.stored)
+            return self._stored_value(step.stored)  # type: ignore[no-any-return]
         with self._executing(step):
             value = await _awaited(fn(*args, **kwargs))
             _refuse_lazy(name, value)
@@ -339,26 +357,39 @@ class AsyncStepContext(BaseContext):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R: ...
-    async def transaction(
+    def transaction(
         self,
         name: str,
         fn: Callable[Concatenate[duckdb.DuckDBPyConnection, P], Any],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Call ``fn(cursor, *args, **kwargs)`` in a transaction, as `StepContext.transaction` does."""
+        call = f"step.transaction({shown(name)}, …)"
+        return self.calls.until_awaited(call, partial(self._transact, name, fn, *args, **kwargs))
+
+    async def _transact(
+        self,
+        name: str,
+        fn: Callable[Concatenate[duckdb.DuckDBPyConnection, P], Awaitable[R] | R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
         step = self._enter(name, fn)
         if step.stored is not None:
-            return self._stored_value(step.stored)
+            return self._stored_value(step.stored)  # type: ignore[no-any-return]
         with self._executing(step), self._transaction() as cursor:
             began = _transaction_id(cursor)
-            value = await _awaited(fn(cursor, *args, **kwargs))
+            value = _without_cursor(await _awaited(fn(cursor, *args, **kwargs)), cursor)
             _refuse_lazy(name, value)
             output = self._encoded(step, value)
             _refuse_ended(name, cursor, began)
-            # Not awaited: a cancel in the middle of it must not leave the cursor to two threads.
-            self._journal.settle(self._checkpoint(step, output, cursor))
+            receipt = self._checkpoint(step, output, cursor)
+            with uninterrupted(), suppress(StoreError):
+                receipt.wait()  # until the commit is done, whoever writes has the cursor
+            self._journal.settle(receipt)
         return value
 
     async def _settle(self, receipt: Receipt) -> None:
@@ -417,6 +448,15 @@ def _refuse_lazy(name: str, value: object) -> None:
         )
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         raise ValidationError(f"Step {name!r} returned a generator, which cannot be stored. Return list(…) of it.")
+    if isinstance(value, duckdb.DuckDBPyRelation):
+        raise ValidationError(
+            f"Step {name!r} returned a DuckDB relation, a query without its rows. Return .df() or .fetchall() of it."
+        )
+
+
+def _without_cursor(value: R, cursor: duckdb.DuckDBPyConnection) -> R:
+    """Take the cursor, which each of its own methods gives back, for nothing."""
+    return None if value is cursor else value  # type: ignore[return-value]
 
 
 def _transaction_id(cursor: duckdb.DuckDBPyConnection) -> object:

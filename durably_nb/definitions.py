@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from durably_nb.errors import ValidationError
+from durably_nb.keywords import showing
 from durably_nb.names import checked_labels, checked_name
 from durably_nb.signature import Signature
 from durably_nb.wording import did_you_mean, shown
@@ -157,6 +158,10 @@ def checked_timeout(timeout: object) -> None:
         raise ValidationError(f"timeout is a number of seconds from 0 up, not {shown(timeout)}.")
 
 
+OPTIONS: Final = asdict(Options())
+"""The options as they are where none is given."""
+
+
 class Trigger:
     """One entry of `batch_trigger`: an input, with options of its own.
 
@@ -165,6 +170,7 @@ class Trigger:
 
     """
 
+    @showing(Options, OPTIONS)
     def __init__(self, input: Mapping[str, Any], /, **options: Any) -> None:  # noqa: A002, ANN401 - the public name; options_from checks them
         """Take the input by parameter name, and the options of `Job.options`."""
         if not isinstance(input, Mapping):
@@ -172,3 +178,8 @@ class Trigger:
         self.input = input
         self.given = options
         options_from(options)
+
+    def __repr__(self) -> str:
+        """Show it as it was written."""
+        options = [f"{name}={shown(value)}" for name, value in self.given.items()]
+        return f"Trigger({', '.join([shown(self.input), *options])})"

@@ -22,6 +22,7 @@ from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from durably_nb.bus import EventBus, Unsubscribe
     from durably_nb.codecs import Codec
@@ -103,13 +104,18 @@ class Dispatch:
         try:
             created = self._store.create_runs(new)
             used = {one.run.run_id for one in created}
-        finally:
-            for request in new:
-                if request.run_id not in used:
-                    self._outbox.tell(request.run_id)  # what is void is let go
-                    if artifact_names(request.input):
-                        self._store.discard_artifacts(request.run_id)
+        except Exception:
+            self._discard(new)
+            raise
+        self._discard(request for request in new if request.run_id not in used)
         return created
+
+    def _discard(self, unused: Iterable[NewRun]) -> None:
+        """Let go of runs that were not created. Not after a Ctrl-C, which leaves open whether they were."""
+        for request in unused:
+            self._outbox.tell(request.run_id)  # what is void is not told, and forgotten
+            if artifact_names(request.input):
+                self._store.discard_artifacts(request.run_id)
 
     # --- handles ---
 
@@ -163,9 +169,35 @@ class Dispatch:
         """Whether a job is defined here and now."""
         return self._engine.is_defined(job_name)
 
-    def is_attended(self, run_id: str) -> bool:
-        """Whether somebody executes a run, or will."""
-        return self._engine.is_running or self._engine.is_executing(run_id)
+    def waiting(self) -> AbstractContextManager[None]:
+        """Know that this thread waits, in this block, for as long as it takes."""
+        return self._engine.waiting()
+
+    def refuse_endless(self, run_id: str) -> None:
+        """Refuse to wait for a run that nobody executes, nor will.
+
+        Raises:
+            ConflictError: It says why, and what to do.
+
+        """
+        run = self.run_record(run_id)  # which refuses once the store is closed, and in a forked child
+        if run.status not in ACTIVE or self._engine.is_executing(run_id):
+            return
+        if not self._engine.is_running:
+            why = "and no worker runs: call d.start(), or d.process_until_idle()"
+        elif run.status == "pending" and not self.is_defined(run.job_name):
+            why = f"and job {run.job_name!r} is not defined here: run the cell that defines it first"
+        elif not self._engine.has_free_worker():
+            why = (
+                "and every worker executes a run that waits for another: raise max_concurrent_runs, or leave it to "
+                "the notebook to wait"
+            )
+        else:
+            return
+        raise ConflictError(
+            f"Run {run_id} of {run.job_name} is {run.status} {why}. Waiting for it would never end, except with a "
+            "timeout."
+        )
 
     def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give what a completed step of a run returned. Raises NotFoundError."""
@@ -213,9 +245,8 @@ class Dispatch:
                     on_progress(event.progress)
             elif isinstance(event, LogWriteEvent):
                 if on_log is not None:
-                    on_log(
-                        LogData(level=event.level, message=event.message, data=event.data, step_name=event.step_name)
-                    )
+                    data = self._codec.decode(event.data, where="data")
+                    on_log(LogData(level=event.level, message=event.message, data=data, step_name=event.step_name))
             else:
                 unsubscribe()
 
@@ -263,7 +294,11 @@ class Dispatch:
         receipt = self._store.cancel_run(run_id)
         # The function is asked to stop before the wait: by its end the run may be forgotten, and the reason with it.
         self._engine.abort(run_id, "cancelled")
-        receipt.wait()
+        try:
+            receipt.wait()
+        except BaseException:  # a Ctrl-C ends the wait, not the cancel
+            self._outbox.tell_when_ready(receipt)
+            raise
         self._outbox.tell(run_id)
 
     def delete_run(self, run_id: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,14 @@ from durably_nb.events import (
     RunTriggerEvent,
 )
 from durably_nb.ids import new_id
+from durably_nb.interrupts import uninterrupted
 from durably_nb.ledger import Ledger, closed_error, receipt_of
 from durably_nb.models import ACTIVE, Failure, Lease
 from durably_nb.opening import open_database
 from durably_nb.reading import Cursors, Reading
 from durably_nb.rows import failure_extra, from_ms, to_ms
 from durably_nb.store import Claim, Created
+from durably_nb.targets import shown_target
 from durably_nb.wording import shown
 from durably_nb.writer import Commit, Transaction
 
@@ -79,6 +81,15 @@ class DuckDBStore:
         return self._opened is not None
 
     @property
+    def name(self) -> str:
+        """What it is opened on, as a repr shows it."""
+        return shown_target(self.path or self._target)
+
+    def __repr__(self) -> str:
+        """Show the file, and whether it is open."""
+        return f"<DuckDBStore {self.name} {'open' if self.is_open else 'not open'}>"
+
+    @property
     def path(self) -> Path | None:
         """The database file; None in memory or while it is not open."""
         return None if self._opened is None else self._opened.database.path
@@ -105,9 +116,9 @@ class DuckDBStore:
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened.reading.cursors.close()
-            opened.cursors.close()
-            with explained("The database"):
+            with explained("The database"), uninterrupted():
+                opened.reading.cursors.close()
+                opened.cursors.close()
                 opened.ledger.close()
 
     def _accepted(self, receipt: Receipt) -> None:
@@ -134,7 +145,7 @@ class DuckDBStore:
             known = self._with_idempotency_keys(new)
             try:
                 created = [_create(ledger, request, known, commit, entries) for request in new]
-            except ConflictError:
+            except BaseException:
                 for entry in entries:
                     if entry.type == "run:trigger":
                         ledger.live.drop(entry.run_id or "")
@@ -150,7 +161,8 @@ class DuckDBStore:
         if not keys:
             return {}
         runs = self._reading.runs_with_idempotency_keys(keys)
-        return {(run.job_name, run.idempotency_key or ""): run for run in runs}
+        gone = self._ledger.live.gone
+        return {(run.job_name, run.idempotency_key or ""): run for run in runs if run.run_id not in gone}
 
     # --- execution ---
 
@@ -218,9 +230,21 @@ class DuckDBStore:
         self, transaction: duckdb.DuckDBPyConnection, draft: Draft, lease: Lease, extra: Mapping[str, JSONValue]
     ) -> Receipt:
         """Add an event and commit the open transaction of that connection with it: both or neither."""
+        commit = Commit()
         with self._ledger as ledger:
             ledger.live.check(lease)
-            return ledger.accept(draft, lease.run_id, extra, commit=Commit(), transaction=Transaction(transaction))
+            receipt = ledger.accept(draft, lease.run_id, extra, commit=commit, transaction=Transaction(transaction))
+            live = ledger.live
+
+        def take_back(done: Future[None]) -> None:
+            """Undo what the memory made of a checkpoint whose transaction was refused."""
+            run = live.get(lease.run_id)
+            if done.exception() is not None and run is not None:
+                with self._ledger:
+                    live.put(replace(run, step_count=run.step_count - 1))
+
+        commit.add_done_callback(take_back)
+        return receipt
 
     def append_foreign(self, draft: Draft, run_id: str | None, extra: Mapping[str, JSONValue] | None = None) -> Receipt:
         """Add an event that changes no state."""
@@ -271,8 +295,9 @@ class DuckDBStore:
             receipt = ledger.accept(
                 partial(RunDeleteEvent, **_about(run)), run_id, commit=Commit(), transaction=_removal([run_id])
             )
+            ledger.live.gone.add(run_id)
         receipt.wait()
-        self._remove_artifacts([run_id])
+        self._have_left([run_id])
         return receipt
 
     def purge_runs(self, before: datetime, limit: int) -> int:
@@ -281,7 +306,7 @@ class DuckDBStore:
         commit = Commit()
         with self._ledger as ledger:
             ended = self._reading.ended_before(to_ms(before), limit)
-            run_ids = [run_id for run_id in ended if not ledger.is_active(run_id)]
+            run_ids = [run_id for run_id in ended if not ledger.is_active(run_id) and run_id not in ledger.live.gone]
             if not run_ids:
                 return 0
             ledger.accept_internal(
@@ -289,8 +314,9 @@ class DuckDBStore:
             )
             for run_id in run_ids:
                 ledger.live.drop(run_id)
+            ledger.live.gone.update(run_ids)
         commit.result()
-        self._remove_artifacts(run_ids)
+        self._have_left(run_ids)
         return len(run_ids)
 
     def drop_step_outputs(self, run_id: str) -> None:
@@ -302,6 +328,11 @@ class DuckDBStore:
         commit.result()
         if self.artifacts is not None:
             self.artifacts.sweep(run_id, artifact_names(run.input) | artifact_names(run.output))
+
+    def _have_left(self, run_ids: list[str]) -> None:
+        with self._ledger as ledger:
+            ledger.live.gone.difference_update(run_ids)
+        self._remove_artifacts(run_ids)
 
     def discard_artifacts(self, run_id: str) -> None:
         """Remove the files of a run that was not created after all."""
@@ -321,6 +352,8 @@ class DuckDBStore:
     def get_run(self, run_id: str) -> RunRecord | None:
         """Give the state of a run."""
         with self._ledger as ledger:
+            if run_id in ledger.live.gone:
+                return None
             return ledger.live.get(run_id) or self._reading.run(run_id)
 
     def find_runs(

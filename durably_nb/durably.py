@@ -22,6 +22,7 @@ from durably_nb.engine import STOP_GRACE_S, Engine
 from durably_nb.errors import ConflictError, ValidationError
 from durably_nb.filters import EventFilters, HandleFilters, LogFilters, RunFilters, StepFilters, refuse_unknown
 from durably_nb.history import History, checked_count, sql_cursor
+from durably_nb.interrupts import uninterrupted
 from durably_nb.jobs import Job, Jobs
 from durably_nb.keywords import showing
 from durably_nb.options import DEFAULTS, Configured, OptionsDict
@@ -79,8 +80,8 @@ class Durably(Configured):
         self._store.on_accepted(self._outbox.post)
         self._codec = Codec(allow_pickle=self.allow_pickle)
         self._history = History(self._store, self._codec)
-        definitions: dict[str, Definition] = {}
-        self._engine = Engine(self, self._store, self._outbox, self._codec, definitions, idle=self._retain)
+        self._definitions: dict[str, Definition] = {}
+        self._engine = Engine(self, self._store, self._outbox, self._codec, self._definitions, idle=self._retain)
         self._dispatch = Dispatch(
             self._store,
             self._bus,
@@ -90,7 +91,7 @@ class Durably(Configured):
             history=self._history,
             checked_labels=self.checked_run_labels,
         )
-        self._jobs = Jobs(self._dispatch, definitions)
+        self._jobs = Jobs(self._dispatch, self._definitions)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._lifecycle = threading.RLock()
         self._next_retention = 0.0
@@ -105,6 +106,10 @@ class Durably(Configured):
         state = "closed" if self._is_closed else "running" if self._engine.is_running else "stopped"
         count = len(self._jobs)
         return f"<Durably {self._store.name} {state}, {count} {'job' if count == 1 else 'jobs'}>"
+
+    def __dir__(self) -> list[str]:
+        """Complete what is for users; the rest is for the parts of the library that call it."""
+        return sorted({*super().__dir__()} - {"checked_run_labels", "close_at_exit", "refuse_unknown", "set_options"})
 
     # --- life ---
 
@@ -233,6 +238,11 @@ class Durably(Configured):
     ) -> Unsubscribe | Callable[[Listener], Listener]:
         """Call `listener` with each event of a type, on the thread that makes it; keep listeners quick.
 
+        That is the thread that triggers, cancels or deletes; else the one that executes the run. Lease renewals,
+        worker:error and steps with ``checkpoint="pipelined"`` may be told on the library's own "durably-teller", and
+        so may be what is ready behind them. `input`, `output` and `data` of an event are as they are stored: plain
+        JSON values themselves, others as JSON that describes them.
+
         Args:
             type: An event name, an event class, a pattern (``"run:*"``, ``"*"``), or a list of these.
             listener: A function or an ``async def`` function; left out where this is used as a decorator.
@@ -329,8 +339,8 @@ class Durably(Configured):
         Args:
             run_id: The run.
             timeout: Seconds to wait; None: as long as it takes.
-            on_progress: Called with each `ProgressData` meanwhile, on the thread that executes the run.
-            on_log: Called with each `LogData` meanwhile.
+            on_progress: Called with each `ProgressData` meanwhile, on the thread where listeners are called; see `on`.
+            on_log: Called with each `LogData` meanwhile, likewise; its `data` is the value, not its stored form.
 
         Raises:
             NotFoundError: If there is no such run.
@@ -460,9 +470,9 @@ class Durably(Configured):
     # --- what these share ---
 
     def _define(self, definition: Definition) -> Job:
-        defined = self._jobs.add(definition)
+        self._definitions[definition.name] = definition  # runs in flight keep theirs
         self._engine.wake()  # runs may be waiting for it
-        return defined
+        return Job(self._dispatch, definition)
 
     def _stop(self, grace_s: float) -> None:
         with self._lifecycle:
@@ -474,17 +484,17 @@ class Durably(Configured):
         with self._lifecycle:
             if self._is_closed:
                 return
-            self._is_closed = True
             self._engine.stop(grace_s)
             self._engine.close()
             self._outbox.close()
             for subscription in list(self._subscriptions):
                 subscription.close()  # whoever iterates would wait for ever
             self._bus.close()
-            try:
-                self._store.close()
-            finally:
+            # Together or not at all: a Ctrl-C before this leaves a store that can be closed again.
+            with uninterrupted():
+                self._is_closed = True
                 lifetimes.unregister(self)
+                self._store.close()
 
     def _tell(self, receipt: Receipt) -> None:
         self._dispatch.tell(receipt)
@@ -501,7 +511,10 @@ class Durably(Configured):
 
 @showing(OptionsDict, DEFAULTS)
 def open(  # noqa: A001 - the public name
-    path: str | os.PathLike[str], *, jobs: Iterable[Callable[..., Any] | Definition] = (), **options: Unpack[OptionsDict]
+    path: str | os.PathLike[str],
+    *,
+    jobs: Iterable[Callable[..., Any] | Definition] = (),
+    **options: Unpack[OptionsDict],
 ) -> Durably:
     """Open a file and start its worker; opened again in the same process, the same object is given.
 
@@ -525,7 +538,7 @@ def open(  # noqa: A001 - the public name
         return found
 
 
-def _listed(jobs: Iterable[Callable[..., Any] | Definition]) -> list[Callable[..., Any] | Definition]:
+def _listed(jobs: object) -> list[Any]:
     if isinstance(jobs, str) or not isinstance(jobs, Iterable):
         raise ValidationError(f"jobs is a list of job functions, such as jobs=[import_flights], not {shown(jobs)}.")
     return list(jobs)

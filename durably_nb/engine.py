@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,14 +20,14 @@ from durably_nb.names import storable_text
 from durably_nb.worker import Bell, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from durably_nb.codecs import Codec
     from durably_nb.definitions import Definition
     from durably_nb.errors import UnwindReason
     from durably_nb.models import Lease
     from durably_nb.outbox import Outbox
-    from durably_nb.store import Claim, Store
+    from durably_nb.store import Store
 
 _logger: Final = logging.getLogger("durably_nb")
 
@@ -74,8 +75,10 @@ class Engine:
         self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._leaving: list[Worker] = []  # above `max_concurrent_runs` since that was lowered: each ends after its run
+        self._claiming = threading.Lock()
         self._executions: dict[str, Execution] = {}
         self._withheld: set[str] = set()
+        self._waiting: list[threading.Thread] = []  # for runs, as long as it takes; one for each wait
         self._idle = idle
         store.on_failure(lambda error: self.report(str(error), "commit", None))
 
@@ -134,19 +137,34 @@ class Engine:
         """Have a worker look for work now."""
         self._bell.ring()
 
+    # --- whoever waits ---
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Know that this thread waits for a run, in this block: a worker that does so executes none meanwhile."""
+        thread = threading.current_thread()
+        self._waiting.append(thread)
+        try:
+            yield
+        finally:
+            self._waiting.remove(thread)
+
+    def has_free_worker(self) -> bool:
+        """Whether a worker executes pending runs, now or after the one that it executes."""
+        waiting = list(self._waiting)
+        return not all(worker.thread in waiting for worker in self._workers)
+
     # --- turns ---
 
     def process_one(self) -> bool:
         """Execute one run on this thread; False if there was none to execute."""
         for receipt in self._store.expire_leases():
             self._outbox.tell_when_ready(receipt)
-        claim = self._store.claim_run(
-            list(self._jobs), self._owner, self._settings.lease_ms, {*self._executions, *self._withheld}
-        )
-        if claim is None:
+        execution = self._claimed()
+        if execution is None:
             return False
         self._bell.ring()  # there may be more; let another worker look while this one executes
-        self._execute(claim)
+        self._execute(execution)
         return True
 
     def withhold(self, run_ids: Iterable[str]) -> None:
@@ -189,19 +207,30 @@ class Engine:
             self._idle()
         return found
 
-    def _execute(self, claim: Claim) -> None:
-        run_id = claim.run.run_id
-        self._executions[run_id] = execution = Execution(
-            claim,
-            self._jobs[claim.run.job_name],
-            store=self._store,
-            outbox=self._outbox,
-            codec=self._codec,
-            keeper=self._keeper,
-            pipelined=self._settings.checkpoint == "pipelined",
-            capture_output=self._settings.capture_output,
-            failed=self.report,
-        )
+    def _claimed(self) -> Execution | None:
+        """Claim the run that is next, and let it be known that its function stands here."""
+        # One at a time: a run that is cancelled and resumed in between must not be claimed a second time.
+        with self._claiming:
+            claim = self._store.claim_run(
+                list(self._jobs), self._owner, self._settings.lease_ms, {*self._executions, *self._withheld}
+            )
+            if claim is None:
+                return None
+            self._executions[claim.run.run_id] = execution = Execution(
+                claim,
+                self._jobs[claim.run.job_name],
+                store=self._store,
+                outbox=self._outbox,
+                codec=self._codec,
+                keeper=self._keeper,
+                pipelined=self._settings.checkpoint == "pipelined",
+                capture_output=self._settings.capture_output,
+                failed=self.report,
+            )
+            return execution
+
+    def _execute(self, execution: Execution) -> None:
+        run_id = execution.run_id
         try:
             execution.run()
             if execution.has_completed and not self._settings.preserve_steps:

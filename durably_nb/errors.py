@@ -84,8 +84,13 @@ class RunFailedError(DurablyError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy: by itself Python would pass the message on as the only argument."""
-        known = {"type": self.type, "message": self.message, "failed_step_name": self.failed_step_name}
-        make = partial(type(self), traceback=self.traceback, **known)
+        make = partial(
+            type(self),
+            type=self.type,
+            message=self.message,
+            traceback=self.traceback,
+            failed_step_name=self.failed_step_name,
+        )
         return make, (self.run_id,), self.__dict__
 
 

@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from durably_nb.errors import ValidationError
 from durably_nb.models import JSONValue, LogLevel, ProgressData
-from durably_nb.wording import shown
+from durably_nb.wording import reason_of, shown
 
 DomainEventType = Literal["run:trigger", "run:coalesced", "run:complete", "run:fail", "run:cancel", "run:delete"]
 OperationalEventType = Literal[
@@ -237,8 +237,8 @@ def event_from_dict(data: Mapping[str, Any]) -> DurablyEvent:
         ValidationError: If `data` is not the wire form of one of the fifteen events.
 
     """
-    if not isinstance(data, dict):
-        raise ValidationError(f"An event is read from a dict, not from {type(data).__name__}.")
+    if not isinstance(data, Mapping):
+        raise ValidationError(f"An event is read from a dict or another mapping, not from {type(data).__name__}.")
     kind = data.get("type")
     cls = EVENT_CLASSES.get(kind) if isinstance(kind, str) else None
     if cls is None:
@@ -247,7 +247,7 @@ def event_from_dict(data: Mapping[str, Any]) -> DurablyEvent:
         text = json.dumps({key: value for key, value in data.items() if key != "type"}, allow_nan=False)
         event: DurablyEvent = _adapter(kind).validate_json(text, strict=True)
     except (pydantic.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise ValidationError(f"This is not the wire form of a {kind} event: {error}") from None
+        raise ValidationError(f"These are not the fields of a {kind} event: {reason_of(error)}.") from None
     return event
 
 

@@ -46,6 +46,7 @@ class Execution:
         failed: Callable[[str, str, str], None],
     ) -> None:
         """Prepare; `failed(error, context, run_id)` is told of what is the worker's to know."""
+        self.run_id = claim.run.run_id
         self.signal = Signal()
         self.has_completed = False
         self._claim = claim
@@ -69,7 +70,6 @@ class Execution:
 
     def run(self) -> None:
         """Execute the run to its end, whatever that is."""
-        self._journal.tell()
         began = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._keeper.holding(self._claim.lease, self.signal.abort))
@@ -77,6 +77,7 @@ class Execution:
             if self._capture_output:
                 stack.enter_context(captured(self._context.write_log, current_step))
             try:
+                self._journal.tell()
                 self._note_reuse()
                 output = self._output()
                 stack.close()
@@ -103,7 +104,10 @@ class Execution:
         result = self._job.fn(self._context, **bound)
         if not self._job.is_async:
             return result
-        return _run_in_loop(self._cancellable(result))
+        try:
+            return _run_in_loop(self._cancellable(self._whole(result)))
+        finally:
+            self._context.calls.close()
 
     async def _cancellable(self, coroutine: Coroutine[Any, Any, object]) -> object:
         task = asyncio.ensure_future(coroutine)
@@ -119,6 +123,11 @@ class Execution:
         except asyncio.CancelledError:
             self.signal.throw_if_aborted()
             raise
+
+    async def _whole(self, coroutine: Coroutine[Any, Any, object]) -> object:
+        value = await coroutine
+        self._context.calls.refuse_forgotten()
+        return value
 
     def _note_reuse(self) -> None:
         count = len(self._claim.completed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
@@ -10,6 +9,8 @@ from durably_nb.errors import ValidationError
 from durably_nb.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from durably_nb.bus import EventSelector
     from durably_nb.models import LogLevel, RunStatus, StepStatus
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Unpack
@@ -12,8 +13,8 @@ from durably_nb.codecs import artifact_names
 from durably_nb.database import catalog_of, explained, identifier, literal
 from durably_nb.durations import parse_moment
 from durably_nb.errors import SerializationError, ValidationError
-from durably_nb.events import WIRE_NAMES
-from durably_nb.filters import EventFilters, Filters, LogFilters, RunFilters, StepFilters
+from durably_nb.events import EVENT_CLASSES, WIRE_NAMES
+from durably_nb.filters import EventFilters, Filters, LogFilters, RunFilters, StepFilters, refuse_unknown
 from durably_nb.models import LOG_LEVELS, RUN_STATUSES, STEP_STATUSES
 from durably_nb.names import checked_labels, storable_text
 from durably_nb.rows import encode_json
@@ -29,26 +30,26 @@ if TYPE_CHECKING:
     from durably_nb.codecs import Codec
     from durably_nb.store import Store
 
-# Columns in their order, each with its dtype: `text` is pandas' own for strings.
-_EVENTS: Final = {
+# Columns in their order, each with its dtype: `text` is pandas' own for strings, a tuple are the categories.
+_EVENTS: Final[dict[str, str | tuple[str, ...]]] = {
     "sequence": "int64",
     "timestamp": "datetime64[us, UTC]",
-    "type": "category",
+    "type": tuple(EVENT_CLASSES),
     "run_id": "text",
-    "job_name": "category",
+    "job_name": "text",
     "step_name": "text",
     "step_index": "Int64",
     "duration": "timedelta64[us]",
     "error": "text",
-    "level": "category",
+    "level": LOG_LEVELS,
     "message": "text",
     "labels": "object",
     "data": "object",
 }
-_RUNS: Final = {
+_RUNS: Final[dict[str, str | tuple[str, ...]]] = {
     "run_id": "text",
-    "job_name": "category",
-    "status": "category",
+    "job_name": "text",
+    "status": RUN_STATUSES,
     "labels": "object",
     "input": "object",
     "output": "object",
@@ -67,27 +68,27 @@ _RUNS: Final = {
     "completed_at": "datetime64[us, UTC]",
     "duration": "timedelta64[us]",
 }
-_STEPS: Final = {
+_STEPS: Final[dict[str, str | tuple[str, ...]]] = {
     "run_id": "text",
-    "job_name": "category",
+    "job_name": "text",
     "step_name": "text",
     "step_index": "int64",
-    "status": "category",
+    "status": STEP_STATUSES,
     "started_at": "datetime64[us, UTC]",
     "completed_at": "datetime64[us, UTC]",
     "duration": "timedelta64[us]",
     "error": "text",
-    "output_type": "category",
+    "output_type": "text",
     "output_bytes": "Int64",
     "lease_generation": "int64",
 }
-_LOGS: Final = {
+_LOGS: Final[dict[str, str | tuple[str, ...]]] = {
     "sequence": "int64",
     "timestamp": "datetime64[us, UTC]",
     "run_id": "text",
-    "job_name": "category",
+    "job_name": "text",
     "step_name": "text",
-    "level": "category",
+    "level": LOG_LEVELS,
     "message": "text",
     "data": "object",
 }
@@ -98,6 +99,9 @@ _VALUES: Final = frozenset({"input", "output", "data", "skipped_input"})
 """Fields of events that hold a user's value."""
 
 _MOST: Final = 2**63 - 1
+
+_ALL: Final = "* replace (epoch_us(duration) as duration)"
+"""All columns of a view; Arrow has no interval that pandas would take for a Timedelta."""
 
 _LABELS: Final = "json_contains(labels, ?::json)"
 _RUN_LABELS: Final = "run_id in (select run_id from run_state where json_contains(labels, ?::json))"
@@ -115,7 +119,7 @@ class History:
         """Give events in sequence order."""
         where = _Where("timestamp", filters, EventFilters, _LABELS)
         found = self._frame(
-            f"select found.*, run_state.state -> 'input' as input from (select * from events {where}) as found "  # noqa: S608 - see _Where
+            f"select found.*, run_state.state -> 'input' as input from (select {_ALL} from events {where}) as found "  # noqa: S608 - see _Where
             "left join run_state using (run_id) order by sequence",
             where,
         )
@@ -127,7 +131,7 @@ class History:
     def runs(self, **filters: Unpack[RunFilters]) -> pd.DataFrame:
         """Give runs, newest first."""
         where = _Where("created_at", filters, RunFilters, _LABELS)
-        found = self._frame(f"select * from runs {where} order by created_sequence desc", where)  # noqa: S608 - as above
+        found = self._frame(f"select {_ALL} from runs {where} order by created_sequence desc", where)  # noqa: S608 - as above
         found["labels"] = _column([_loaded(text) for text in found["labels"]])
         for name in ("input", "output"):
             found[name] = _column([self._value(_loaded(text)) for text in found[name]])
@@ -136,7 +140,7 @@ class History:
     def steps(self, **filters: Unpack[StepFilters]) -> pd.DataFrame:
         """Give executions of steps, in the order in which they began."""
         where = _Where("started_at", filters, StepFilters, _RUN_LABELS, statuses=STEP_STATUSES)
-        found = self._frame(f"select * from steps {where} order by sequence", where)  # noqa: S608 - as above
+        found = self._frame(f"select {_ALL} from steps {where} order by sequence", where)  # noqa: S608 - as above
         return _typed(found, _STEPS)
 
     def logs(self, **filters: Unpack[LogFilters]) -> pd.DataFrame:
@@ -149,7 +153,10 @@ class History:
     def _frame(self, query: str, where: _Where) -> pd.DataFrame:
         cursor = self._store.reading_cursor()
         with explained("The database"):
-            return cursor.execute(query + where.limit, where.values).df()
+            # By way of Arrow: duckdb's own .df() does what pandas 3.1 warns of.
+            table = cursor.sql(query + where.limit, params=where.values).to_arrow_table()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
 
     def _event_data(self, kind: str, text: str, run_input: str | None) -> dict[str, Any]:
         raw = json.loads(text)
@@ -205,11 +212,11 @@ class _Where:
     ) -> None:
         self._moment = moment
         self._choices = {"status": statuses, "level": LOG_LEVELS}
-        self._known = known.__annotations__
         self._labels = labels
         self._conditions: list[str] = []
         self._limit: int | None = None
         self.values: list[object] = []
+        refuse_unknown(filters, known)
         for name, value in filters.items():
             if value is not None:
                 self._add(name, value)
@@ -224,10 +231,6 @@ class _Where:
         return "" if self._limit is None else " limit ?"
 
     def _add(self, name: str, value: object) -> None:
-        if name not in self._known:
-            raise ValidationError(
-                f"There is no filter {shown(name)} here: {did_you_mean(name, self._known, 'the filters')}"
-            )
         if name == "limit":
             self._limit = checked_count(value, "limit")
         elif name == "labels":
@@ -253,27 +256,32 @@ def one_or_many(value: object, what: str, choices: Sequence[str] = ()) -> list[s
 
     """
     names = [value] if isinstance(value, str) else value
+    wanted = f"{what} is a string{' such as run.id' if what == 'run_id' else ''} or a list of strings"
     if not isinstance(names, Iterable):
-        raise ValidationError(f"{what} is a string or a list of strings, not {shown(value)}.")
+        raise ValidationError(f"{wanted}, not {shown(value)}.")
     listed = list(names)
     for name in listed:
         if not isinstance(name, str):
-            raise ValidationError(f"{what} is a string or a list of strings; {shown(name)} is none.")
+            raise ValidationError(f"{wanted}; {shown(name)} is none.")
         if choices and name not in choices:
             raise ValidationError(f"{shown(name)} is no {what}: {did_you_mean(name, choices, 'they')}")
     return [storable_text(name) for name in listed]
 
 
 def checked_count(value: object, what: str) -> int:
-    """Give a whole number from 0 up, as far as DuckDB counts.
+    """Give a whole number from 0 up, as far as DuckDB counts; NumPy's are whole numbers too.
 
     Raises:
         ValidationError: If it is none.
 
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    try:
+        count = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type] # it says so itself
+    except TypeError:
+        count = -1
+    if count < 0:
         raise ValidationError(f"{what} is a whole number from 0 up, not {shown(value)}.")
-    return min(value, _MOST)
+    return min(count, _MOST)
 
 
 def _loaded(text: object) -> Any:  # noqa: ANN401 - whatever the JSON says
@@ -286,8 +294,14 @@ def _column(values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype=object)
 
 
-def _typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+def _typed(frame: pd.DataFrame, columns: Mapping[str, str | tuple[str, ...]]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - as above
 
     text = pd.Series([""]).dtype  # `object` in pandas 2, `str` in pandas 3
-    return frame[list(columns)].astype({name: text if kind == "text" else kind for name, kind in columns.items()})
+
+    def dtype(kind: str | tuple[str, ...]) -> Any:  # noqa: ANN401 - what astype takes
+        if isinstance(kind, tuple):
+            return pd.CategoricalDtype(list(kind))
+        return text if kind == "text" else kind
+
+    return frame[list(columns)].astype({name: dtype(kind) for name, kind in columns.items()})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Unpack
 
-from durably_nb.definitions import Options, Trigger, options_from
+from durably_nb.definitions import OPTIONS, Options, Trigger, options_from
 from durably_nb.errors import NotFoundError, ValidationError
+from durably_nb.filters import JobRunFilters, refuse_unknown
+from durably_nb.keywords import showing
+from durably_nb.signature import NOTHING_STORED
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from durably_nb.definitions import Definition
     from durably_nb.runs import Run
+    from durably_nb.signature import Signature
 
 _SHOWN_ERRORS = 5
 
@@ -51,6 +55,7 @@ class Job:
         self._dispatcher = dispatcher
         self.definition = definition
         self._options = options or Options()
+        self.__doc__ = definition.fn.__doc__ or self.__doc__  # what help and `job?` show
 
     @property
     def name(self) -> str:
@@ -66,6 +71,19 @@ class Job:
         """Show the job as its function is written."""
         return f"<Job {self.definition.signature}>"
 
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to be called: whether a run or a plain call is meant must be said.
+
+        Raises:
+            TypeError: Always; it names both.
+
+        """
+        raise TypeError(
+            f"A job is not called: {self.name}.trigger(...) creates a run, and {self.name}.fn(step, ...) calls the "
+            "plain function."
+        )
+
+    @showing(Options, OPTIONS)
     def options(self, **options: Any) -> Job:  # noqa: ANN401 - each is checked by name
         """Give the same job with options: see `Options` for what there is.
 
@@ -97,7 +115,8 @@ class Job:
 
         Args:
             inputs: Mappings by parameter name, `Trigger` objects, or a DataFrame whose columns are
-                parameters, one run a row.
+                parameters, one run a row. A missing cell (NaN, NaT, NA, None) is None where the parameter
+                takes None, else its default; one that has none is given the cell as it is (a float: NaN).
 
         Raises:
             ValidationError: If an input does not fit; the message says which.
@@ -106,11 +125,11 @@ class Job:
         """
         problems: list[str] = []
         bound: list[tuple[dict[str, Any], Options]] = []
-        for number, item in enumerate(_each(inputs)):
+        for number, item in enumerate(_each(inputs, self.definition.signature)):
             try:
                 bound.append(self._bound(item))
             except ValidationError as error:
-                problems.append(f"Input {number}: {error}")
+                problems.append(f"Input {number}: {str(error).removesuffix(NOTHING_STORED)}")
         if problems:
             more = f" (and {len(problems) - _SHOWN_ERRORS} more)" if len(problems) > _SHOWN_ERRORS else ""
             raise ValidationError("Nothing was triggered. " + " ".join(problems[:_SHOWN_ERRORS]) + more)
@@ -121,12 +140,14 @@ class Job:
         run = self._dispatcher.get_run(run_id)
         return run if run is not None and run.job_name == self.name else None
 
-    def get_runs(self, **filters: Any) -> list[Run]:  # noqa: ANN401 - the filters of Durably.get_runs
+    @showing(JobRunFilters, {"offset": 0})
+    def get_runs(self, **filters: Unpack[JobRunFilters]) -> list[Run]:
         """Give the runs of this job, newest first; filters as in `Durably.get_runs`."""
         if "job_name" in filters:
             raise ValidationError(
                 f"The runs of a job have its name: d.get_runs(job_name=…) gives others than {self.name!r}."
             )
+        refuse_unknown(filters, JobRunFilters)
         return self._dispatcher.get_runs(job_name=self.name, **filters)
 
     def _bound(self, item: object) -> tuple[dict[str, Any], Options]:
@@ -148,16 +169,18 @@ class Jobs:
     def __init__(self, dispatcher: Dispatcher, definitions: dict[str, Definition]) -> None:
         """Keep the jobs in `definitions`, where the engine finds them."""
         self._dispatcher = dispatcher
-        self.definitions = definitions
-
-    def add(self, definition: Definition) -> Job:
-        """Bind a definition; one of the same name is replaced, runs in flight keep theirs."""
-        self.definitions[definition.name] = definition
-        return Job(self._dispatcher, definition)
+        self._definitions = definitions
 
     def get(self, name: str) -> Job | None:
-        """Give the job of a name; None if there is none."""
-        definition = self.definitions.get(name)
+        """Give the job of a name; None if there is none.
+
+        Raises:
+            ValidationError: If it is no name.
+
+        """
+        if not isinstance(name, str):
+            raise ValidationError(f"A job is found by its name, a string, not by {shown(name)}.")
+        definition = self._definitions.get(name)
         return None if definition is None else Job(self._dispatcher, definition)
 
     def __getitem__(self, name: str) -> Job:
@@ -176,37 +199,46 @@ class Jobs:
 
     def __iter__(self) -> Iterator[str]:
         """Go over the names."""
-        return iter(list(self.definitions))
+        return iter(list(self._definitions))
 
     def __len__(self) -> int:
         """Give the number of jobs."""
-        return len(self.definitions)
+        return len(self._definitions)
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a job of that name."""
-        return name in self.definitions
+        return name in self._definitions
 
     def __dir__(self) -> list[str]:
         """Complete the names of jobs."""
-        return [*super().__dir__(), *(name for name in self.definitions if name.isidentifier())]
+        return [*super().__dir__(), *(name for name in self._definitions if name.isidentifier())]
 
     def __repr__(self) -> str:
         """Show each job as its function is written."""
-        return f"<Jobs {', '.join(str(one.signature) for one in self.definitions.values()) or '(none)'}>"
+        return f"<Jobs {', '.join(str(one.signature) for one in self._definitions.values()) or '(none)'}>"
 
     def _missing(self, name: str) -> str:
-        defined = ", ".join(self.definitions) or "none"
+        defined = ", ".join(self._definitions) or "none"
         return f"There is no job {shown(name)} here; defined are: {defined}. Run the cell that defines it."
 
 
-def _each(inputs: object) -> Iterable[Any]:
-    records = getattr(inputs, "to_dict", None)
-    if records is not None and hasattr(inputs, "columns"):  # a DataFrame, told without importing pandas
-        rows: list[dict[str, Any]] = records("records")
-        return rows
+def _each(inputs: object, signature: Signature) -> Iterable[Any]:
+    if hasattr(inputs, "to_dict") and hasattr(inputs, "columns"):  # a DataFrame, told without importing pandas
+        return _rows(inputs, signature)
     if isinstance(inputs, (Mapping, str)) or not isinstance(inputs, Iterable):
         raise ValidationError(
             f"batch_trigger takes a list of inputs or a DataFrame, not {type(inputs).__name__}; "
             "trigger takes one input."
         )
     return inputs
+
+
+def _rows(frame: Any, signature: Signature) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any DataFrame
+    nones = {name for name in frame.columns if signature.accepts(name, None)}
+    defaults = {name for name, parameter in signature.parameters.items() if not parameter.required} - nones
+    for row, is_missing in zip(frame.to_dict("records"), frame.isna().to_dict("records"), strict=True):
+        yield {
+            name: None if is_missing[name] and name in nones else value
+            for name, value in row.items()
+            if not (is_missing[name] and name in defaults)
+        }

@@ -124,6 +124,9 @@ class Journal:
             except StoreError:
                 self.refuse_if_lost()
                 raise
+            except KeyboardInterrupt:  # ends the wait, not the commit
+                self._outbox.tell_when_ready(receipt)
+                raise
         self.tell()
 
     def settle_later(self, receipt: Receipt) -> None:

@@ -32,7 +32,7 @@ class LeaseKeeper:
         self._interval_s = interval_s
         self._failed = failed
         self._changed = threading.Condition()
-        self._held: dict[str, tuple[Lease, Callable[[UnwindReason], None]]] = {}
+        self._held: dict[Lease, Callable[[UnwindReason], None]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -40,7 +40,7 @@ class LeaseKeeper:
     def holding(self, lease: Lease, over: Callable[[UnwindReason], None]) -> Iterator[None]:
         """Keep a lease alive for the length of the block; `over(reason)` is called if it is cancelled or lost."""
         with self._changed:
-            self._held[lease.run_id] = (lease, over)
+            self._held[lease] = over
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._loop, name="durably-lease", daemon=True)
                 self._thread.start()
@@ -49,7 +49,7 @@ class LeaseKeeper:
             yield
         finally:
             with self._changed:
-                del self._held[lease.run_id]
+                del self._held[lease]
 
     def close(self) -> None:
         """End the thread; may be called twice."""
@@ -66,7 +66,7 @@ class LeaseKeeper:
                 self._changed.wait_for(lambda: self._closing, self._interval_s())
                 if self._closing:
                     return
-                held = list(self._held.values())
+                held = list(self._held.items())
             for lease, over in held:
                 self._keep(lease, over)
 
@@ -75,7 +75,7 @@ class LeaseKeeper:
             self._renew(lease)
         except (LeaseLostError, CancelledError) as refusal:
             with self._changed:
-                is_held = lease.run_id in self._held  # else it ended in the meantime, as it should
+                is_held = lease in self._held  # else it ended in the meantime, as it should
             if is_held:
                 # A cancel may be seen here before whoever cancels has come to set the signal.
                 over("cancelled" if isinstance(refusal, CancelledError) else "lease-lost")

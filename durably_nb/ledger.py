@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from durably_nb.errors import StoreError
 from durably_nb.events import RunProgressEvent
 from durably_nb.forks import generation
+from durably_nb.interrupts import begin_uninterrupted, end_uninterrupted
 from durably_nb.live import LiveRuns
 from durably_nb.models import ACTIVE
 from durably_nb.recovery import Recovered, recover
@@ -96,19 +97,23 @@ class Ledger:
         """
         # Looked at first: a child may have inherited a lock that nobody is left to give up.
         self._refuse_after_fork()
+        begin_uninterrupted()  # what is numbered must also be followed, queued and posted
         self.lock.acquire()
         try:
             self._ready()
         except BaseException:
-            self.lock.release()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Give the lock up."""
         self.lock.release()
+        end_uninterrupted()
 
     def _ready(self) -> None:
+        self._writer.wait_for_space()
+        # Asked after the wait, in which somebody may have closed the store.
         if self._closed:
             raise closed_error()
         if self._broken is not None:
@@ -116,7 +121,6 @@ class Ledger:
                 "The store is out of order since a commit failed and its state could not be read again: "
                 f"{self._broken} Call close(), see to the disk, and open it again."
             ) from self._broken
-        self._writer.wait_for_space()
 
     def _refuse_after_fork(self) -> None:
         if generation() != self._generation:
@@ -233,7 +237,7 @@ class Ledger:
     def _start_again(self) -> Recovered:
         """After a failed commit: what was accepted is void, and so is every lease."""
         self._has_failed = True
-        generations = {run.run_id: run.lease_generation for run in self.live}
+        generations = self.live.generations()
         try:
             cursor = self._database.cursor()
             try:

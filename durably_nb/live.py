@@ -33,6 +33,8 @@ class LiveRuns:
         self._generations = generations or {}
         self._runs: dict[str, RunRecord] = {}
         self._leased: dict[str, RunRecord] = {}
+        # Deleted, while the disk may still say otherwise.
+        self.gone: set[str] = set()
         self._progress: dict[str, ProgressData] = {}
         # Heaps of (turn, run id) by job. An entry of a run that is no longer pending is passed over.
         self._lines: dict[str, list[tuple[tuple[bool, int], str]]] = defaultdict(list)
@@ -116,6 +118,10 @@ class LiveRuns:
         """Give the run of these jobs whose turn it is: interrupted ones first, then the oldest."""
         firsts = (self._first_in_line(job_name, excluding) for job_name in job_names)
         return min((run for run in firsts if run is not None), key=_turn, default=None)
+
+    def generations(self) -> dict[str, int]:
+        """Give the generation of the last lease of each run, those included that the disk never knew of."""
+        return {**self._generations, **{run.run_id: self.next_generation(run) - 1 for run in self}}
 
     def next_generation(self, run: RunRecord) -> int:
         """Give the generation of the next lease; it only grows, over failed commits too."""

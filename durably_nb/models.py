@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import pydantic
 
@@ -36,11 +36,11 @@ class ProgressData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogData:
-    """One line of a run's log; ``step_name`` is None outside any step."""
+    """One line of a run's log; ``data`` is the value as it was given, ``step_name`` is None outside any step."""
 
     level: LogLevel
     message: str
-    data: JSONValue = None
+    data: Any = None
     step_name: str | None = None
 
 

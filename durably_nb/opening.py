@@ -43,9 +43,9 @@ class Database:
     def close(self, *, sequence: int | None) -> None:
         """Let go of file and lock; note the last sequence if all that was accepted is on disk."""
         try:
-            if sequence is not None:
+            if sequence is not None or self.path is None:  # in memory nothing is left behind
                 with Atomic(self.connection) as connection:
-                    set_meta(connection, _schema(self.catalog), "closed", str(sequence))
+                    set_meta(connection, _schema(self.catalog), "closed", str(sequence or 0))
         finally:
             self.connection.close()
             if self.ownership is not None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durably_nb.store import Receipt
+
+
+_GRACE_S: Final = 1.0
 
 
 class Outbox:
@@ -109,9 +112,11 @@ class _Teller:
             self._closing = True
             self._changed.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_GRACE_S)  # a listener may stand on it, and stay
 
     def _loop(self) -> None:
+        # It never waits for another teller, who looks again when done: a listener may be standing there for long.
+        _this_thread.is_telling = True
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._run_ids or self._closing)

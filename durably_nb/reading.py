@@ -50,7 +50,8 @@ class Cursors:
         with self._lock:
             for thread, cursor in self._made.items():
                 self.interrupt(thread)  # a thread that still stands would hold the close up until its query ends
-                cursor.close()
+                with suppress(duckdb.Error):  # it stands in the middle of one: what it holds is closed with the thread
+                    cursor.close()
             self._made.clear()
 
     def interrupt(self, thread: threading.Thread) -> None:

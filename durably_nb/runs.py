@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 import traitlets
 
 from durably_nb.definitions import checked_timeout
-from durably_nb.errors import CancelledError, ConflictError, RunFailedError
+from durably_nb.errors import CancelledError, RunFailedError
 from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
 from durably_nb.keywords import showing
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     import pandas as pd
@@ -43,8 +44,11 @@ class Host(Protocol):
     def is_defined(self, job_name: str) -> bool:
         """Whether the job is defined here and now."""
 
-    def is_attended(self, run_id: str) -> bool:
-        """Whether somebody executes the run, or will."""
+    def waiting(self) -> AbstractContextManager[None]:
+        """Know that this thread waits, in this block, for as long as it takes."""
+
+    def refuse_endless(self, run_id: str) -> None:
+        """Refuse to wait for a run that nobody executes, nor will."""
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run."""
@@ -64,6 +68,8 @@ class Host(Protocol):
 
 class Run(traitlets.HasTraits):
     """A run of a job. Its traits follow the run while it executes; observe them, or link them to widgets.
+
+    They change on the thread where listeners are called; see `Durably.on`.
 
     Attributes:
         id: ULID of the run.
@@ -92,6 +98,7 @@ class Run(traitlets.HasTraits):
         self._host = host
         self._record = record
         self._ended = record.status in TERMINAL
+        self._deleted = False
         self._changed = changed
         # Events come on the thread that executes, states on any: each is taken whole, and none after a later one.
         self._lock = threading.RLock()
@@ -153,18 +160,20 @@ class Run(traitlets.HasTraits):
 
         Raises:
             TimeoutError: If it has not ended after `timeout` seconds.
-            ConflictError: If no worker runs and no timeout is given: it would wait for ever.
+            ConflictError: If no timeout is given and it would wait for ever: no worker runs or is left for it, or
+                its job is not defined here.
 
         """
         checked_timeout(timeout)
         if timeout is None:
-            while not self._changed.wait_for(self._has_ended, 0):
-                self._refuse_unattended()
-                self._changed.wait_for(self._has_ended, _LOOK_S)
+            with self._host.waiting():
+                while not self._changed.wait_for(self._has_ended, 0):
+                    self._host.refuse_endless(self.id)
+                    self._changed.wait_for(self._has_ended, _LOOK_S)
         elif not self._changed.wait_for(self._has_ended, timeout):
             raise TimeoutError(
-                f"Run {self.id} of {self.job_name} is {self._standing()} after {timeout} seconds of waiting. It was not "
-                "stopped: wait again, or cancel it with run.cancel()."
+                f"Waited {timeout} seconds for run {self.id} of {self.job_name}, which is {self._standing()}. "
+                "It was not stopped: wait again, or cancel it with run.cancel()."
             )
         return self
 
@@ -175,7 +184,7 @@ class Run(traitlets.HasTraits):
             RunFailedError: If it failed.
             CancelledError: If it was cancelled.
             TimeoutError: If it has not ended after `timeout` seconds.
-            ConflictError: If no worker runs and no timeout is given.
+            ConflictError: If no timeout is given and it would wait for ever, as in `wait`.
 
         """
         self.wait(timeout).raise_if_not_completed()
@@ -276,10 +285,14 @@ class Run(traitlets.HasTraits):
     # --- following ---
 
     def observe(self, handler: Callable[..., Any], names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002, ANN401 - the signature of HasTraits
-        """Call `handler` when a trait changes, on the thread that executes the run."""
+        """Call `handler` when a trait changes, on the thread where listeners are called; see `Durably.on`."""
         for trait in self.trait_names():
             getattr(self, trait)  # traits are filled when they are first asked for: a change needs what was before
         super().observe(handler, names, type)
+
+    def __dir__(self) -> list[str]:
+        """Complete what is for users; the rest is for the host."""
+        return sorted({*super().__dir__()} - {"on_event", "raise_if_not_completed", "refresh"})
 
     def on_event(self, event: DurablyEvent) -> None:
         """Follow an event of the run; called by the host, in sequence order."""
@@ -360,10 +373,12 @@ class Run(traitlets.HasTraits):
         self._take(self._host.run_record(self.id))
 
     def _on_delete(self, _: DurablyEvent) -> None:
-        self._ended = True
+        self._ended = self._deleted = True
         self._changed.notify()
 
     def _standing(self) -> str:
+        if self._deleted:
+            return "deleted"
         if self.status == "pending" and not self._host.is_defined(self.job_name):
             return f"pending, waiting for job {self.job_name!r} to be defined"
         return self.status
@@ -374,16 +389,9 @@ class Run(traitlets.HasTraits):
     def _now(self) -> RunRecord:
         return self._record if self._record.status in TERMINAL else self._host.run_record(self.id)
 
-    def _refuse_unattended(self) -> None:
-        self._now()  # which refuses once the store is closed, and in a forked child
-        if not self._host.is_attended(self.id):
-            raise ConflictError(
-                f"Run {self.id} of {self.job_name} is {self.status} and no worker runs, so that waiting would never "
-                "end. Call d.start(), or d.process_until_idle(), or wait with a timeout."
-            )
-
     async def _result_soon(self) -> Any:  # noqa: ANN401 - what the job function returned
-        await self._changed.until(self._has_ended, each_tick=self._refuse_unattended)
+        with self._host.waiting():
+            await self._changed.until(self._has_ended, each_tick=lambda: self._host.refuse_endless(self.id))
         self.raise_if_not_completed()
         return self.output
 

@@ -55,7 +55,7 @@ VIEWS: Final[tuple[str, ...]] = (
         log.run_id,
         coalesce(run.job_name, log.data ->> 'jobName') as job_name,
         log.data ->> 'stepName' as step_name,
-        (log.data ->> 'stepIndex')::integer as step_index,
+        try_cast(log.data ->> 'stepIndex' as integer) as step_index,
         to_microseconds(round((log.data ->> 'duration')::double * 1000)::bigint) as duration,
         log.data ->> 'error' as error,
         log.data ->> 'level' as level,
@@ -121,7 +121,7 @@ VIEWS: Final[tuple[str, ...]] = (
             run_id,
             (data ->> 'generation')::bigint as lease_generation,
             data ->> 'stepName' as step_name,
-            any_value((data ->> 'stepIndex')::integer) as step_index,
+            (data ->> 'stepIndex')::integer as step_index,
             any_value(case type
                 when 'step:complete' then 'completed'
                 when 'step:fail' then 'failed'

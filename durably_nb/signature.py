@@ -115,7 +115,10 @@ class Signature:
     def accepts(self, name: str, value: object) -> bool:
         """Whether an input of this name takes a value."""
         check = self._checks.get(name, self._extra)
-        return check is not None and not check.problem(value)
+        problems: list[str] = []
+        if check is not None:
+            check.collect(name, value, problems)
+        return check is not None and not problems
 
     def replay(self, stored: Mapping[str, object]) -> dict[str, object]:
         """Make the stored input of a run fit today's function; values are not validated again.

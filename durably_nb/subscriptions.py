@@ -34,6 +34,10 @@ class Subscription:
         for event in latest():
             mailbox.first.append(event)
 
+    def __repr__(self) -> str:
+        """Show whose events it gives, and whether more may come."""
+        return f"<Subscription to run {self._mailbox.run_id}: {'over' if self._is_over() else 'open'}>"
+
     def __enter__(self) -> Self:
         """Give the subscription."""
         return self
@@ -87,10 +91,10 @@ class _Mailbox:
         self.first: deque[DurablyEvent] = deque()
         self.events: deque[DurablyEvent] = deque()
         self.arrived = Wakeup()
-        self._run_id = run_id
+        self.run_id = run_id
 
     def deliver(self, event: DurablyEvent) -> None:
-        if getattr(event, "run_id", None) == self._run_id:
+        if getattr(event, "run_id", None) == self.run_id:
             self.events.append(event)
             self.arrived.notify()
 

@@ -11,7 +11,6 @@ import duckdb
 from durably_nb.errors import ValidationError
 from durably_nb.wording import shown
 
-
 _WANTED: Final = 'A store is a path, ":memory:" or an open DuckDB connection'
 
 
@@ -49,3 +48,8 @@ def checked_path(path: object, wanted: str = _WANTED) -> Path:
             f"{resolved} is a directory; give the path of a file, such as {resolved / 'jobs.duckdb'}."
         )
     return resolved
+
+
+def shown_target(target: Path | str | duckdb.DuckDBPyConnection) -> str:
+    """Give what a repr says of a target."""
+    return "(a DuckDB connection)" if isinstance(target, duckdb.DuckDBPyConnection) else repr(str(target))

@@ -61,11 +61,11 @@ class Worker:
         self._failed = failed
         self._stopping = threading.Event()
         # A daemon: a job function that never returns must not keep the interpreter from exiting.
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self.thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ask the thread to end after its present turn; `join` waits for it."""
@@ -74,9 +74,9 @@ class Worker:
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread; False if it still stands after `timeout_s` seconds."""
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self.thread is not threading.current_thread():
+            self.thread.join(timeout_s)
+        return not self.thread.is_alive()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

@@ -26,7 +26,7 @@ from durably_nb.database import Atomic, explain, identifier
 from durably_nb.errors import StoreError
 from durably_nb.fold import fold
 from durably_nb.models import TERMINAL
-from durably_nb.rows import Row, data_of, encode_json
+from durably_nb.rows import EMITTED, Row, data_of, encode_json
 from durably_nb.run_state import write_states
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Writer:
 
     def put(self, entry: Entry) -> None:
         """Queue an entry; called with the lock held."""
-        if entry.type == "run:progress":
+        if entry.type == "run:progress" and not (entry.extra and EMITTED in entry.extra):
             self._overtake(entry)
         self._queue.append(entry)
         self._put = entry.sequence

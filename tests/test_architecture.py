@@ -22,7 +22,7 @@ RANKS = {
     # the words that all speak, and small things that know nothing of jobs or databases
     0: [
         *("errors", "events", "models", "schema"),
-        *("clock", "durations", "fingerprint", "forks", "ids", "lifetimes", "names"),
+        *("awaiting", "clock", "durations", "fingerprint", "forks", "ids", "keywords", "lifetimes", "names"),
         *("waiting", "weakgroups", "wording", "worker"),
     ],
     # one instrument each, and the contract of the store

@@ -266,17 +266,50 @@ def test_an_async_function_in_a_plain_job(d: dn.Durably) -> None:
 
 
 def test_a_step_that_is_not_awaited(d: dn.Durably) -> None:
-    """A job that forgets `await` does not run the step, and cannot return what it got instead."""
-    forgotten: list[Any] = []
+    """A job that forgets `await` fails, by a sentence that names the step; nothing of the step is executed."""
 
     async def job(step: dn.AsyncStepContext) -> Any:
-        forgotten.append(step.run("forgotten", soon, 1))
-        return forgotten[0]
+        await step.run("awaited", soon, 1)
+        _ = step.run("forgotten", soon, 2)
+        return step.transaction("as well", lambda cursor: cursor)
+
+    error = failure(execute(d, job))
+    assert error.type.endswith("ValidationError")
+    assert "step.run('forgotten', …), step.transaction('as well', …)" in error.message
+    assert "Write `await step.run('forgotten', …)`" in error.message
+    assert list(d.steps()["step_name"]) == ["awaited"]
+
+
+@pytest.mark.parametrize("ending", ["raises", "a task that never began"])
+def test_steps_that_are_not_awaited_when_a_job_ends_otherwise(d: dn.Durably, ending: str) -> None:
+    """A job's own error is the run's; a task that nobody awaits, and that never began, was forgotten too."""
+
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def job(step: dn.AsyncStepContext) -> None:
+        coroutine = step.run("forgotten", soon, 1)
+        if ending == "raises":
+            raise LookupError(ending)
+        tasks.append(asyncio.create_task(coroutine))
+
+    expected = "LookupError" if ending == "raises" else "durably_nb.errors.ValidationError"
+    assert failure(execute(d, job)).type == expected
+
+
+def test_a_step_that_was_cancelled_before_it_began(d: dn.Durably) -> None:
+    """Giving up a task on purpose is no forgotten await; tasks and `gather` take steps as any coroutine."""
+
+    async def job(step: dn.AsyncStepContext) -> list[int]:
+        task = asyncio.create_task(step.run("given up", soon, 0))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        both = step.run("one", soon, 1), asyncio.create_task(step.run("two", soon, 2))
+        return list(await asyncio.gather(*both))
 
     run = execute(d, job)
-    assert "SerializationError" in failure(run).type
-    assert d.steps().empty
-    forgotten[0].close()
+    assert run.result() == [1, 2]
+    assert set(run.steps()["step_name"]) == {"one", "two"}
 
 
 def test_output_of_an_async_job_is_validated(d: dn.Durably) -> None:

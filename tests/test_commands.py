@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import threading
+import traceback
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -387,6 +390,57 @@ def test_the_traceback_begins_with_the_users_own_lines(d: Durably) -> None:
     _, failure = outcome(d, load)
     assert "durably_nb/execution.py" not in failure.traceback
     assert failure.traceback.splitlines()[1].strip().startswith(f'File "{__file__}"')
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_traceback_has_the_users_own_lines_alone(kind: str, d: Durably) -> None:
+    """Frames of the library and of the loop are left out, of what led to the error too."""
+
+    def wrap(step: StepContext) -> None:
+        try:
+            step.run("read", raise_no_such_month)
+        except ValueError as error:
+            raise ExceptionGroup("wrapped", [error]) from error
+
+    async def wrap_soon(step: AsyncStepContext) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(step.run("read", raise_no_such_month))
+        except* ValueError as group:
+            raise RuntimeError(kind) from group
+
+    _, failure = outcome(d, wrap if kind == "plain" else wrap_soon)
+    files = {line.strip(" |") for line in failure.traceback.splitlines() if line.strip(" |").startswith("File ")}
+    assert files
+    assert all(line.startswith(f'File "{__file__}"') for line in files), files
+    assert "raise ValueError(message)" in failure.traceback
+
+
+def test_a_failure_shows_the_traceback_wherever_it_is_raised(d: Durably) -> None:
+    """What Python and IPython print ends in the user's own lines; also after the error was pickled or copied."""
+
+    def load(step: StepContext) -> None:
+        step.run("read", raise_no_such_month)
+
+    _, failure = outcome(d, load)
+    failure.add_note("seen in March")
+    for one in (failure, pickle.loads(pickle.dumps(failure)), copy.copy(failure)):  # noqa: S301 - its own
+        printed = "".join(traceback.format_exception(one))
+        assert failure.traceback.rstrip() in printed
+        assert printed.count("in raise_no_such_month") == 1
+        assert printed.rstrip().endswith("seen in March")
+        assert str(one) == str(failure)
+        assert vars(one) == vars(failure)
+    assert not hasattr(RunFailedError("1", type="ValueError", message=""), "__notes__")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [("no", ": no. Mend"), ("No such month.\n", "month. Mend"), ("What?", "What? Mend"), ("", "ValueError. Mend")],
+)
+def test_a_failure_is_said_in_whole_sentences(message: str, said: str) -> None:
+    """What the user's message ends in is not ended twice."""
+    assert said in str(RunFailedError("1", type="ValueError", message=message))
 
 
 def test_an_error_outside_any_step_names_none(d: Durably, heard: Heard) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import pytest
@@ -200,6 +201,21 @@ def test_a_missing_field_is_refused() -> None:
     del wire["stepName"]
     with pytest.raises(ValidationError, match="stepName"):
         event_from_dict(wire)
+
+
+def test_a_refusal_is_one_line() -> None:
+    """It says what was expected, without the address of another library's pages."""
+    with pytest.raises(ValidationError) as refused:
+        event_from_dict(good() | {"stepIndex": "0"})
+    assert (
+        str(refused.value)
+        == "These are not the fields of a step:start event: stepIndex: Input should be a valid integer."
+    )
+
+
+def test_any_mapping_is_read() -> None:
+    """The wire form need not be a dict."""
+    assert event_from_dict(MappingProxyType(good())) == event_from_dict(good())
 
 
 @pytest.mark.parametrize("data", [None, [], "step:start", 3])

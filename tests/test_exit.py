@@ -121,7 +121,6 @@ def went_on(launch: Any, path: Path, what: str) -> None:
         assert list(d.events(type="run:fail")["run_id"]) == []
 
 
-
 STANDING = [
     "sleeps",
     "computes",

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import inspect
+import math
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, Optional
@@ -131,6 +134,30 @@ def test_one_definition_serves_several_stores(tmp_path: Path) -> None:
         assert len(a.get_runs()) == len(b.get_runs()) == 1
 
 
+@pytest.mark.parametrize("name", ["add", "definitions", "get"])
+def test_a_job_of_any_name_is_found(d: dn.Durably, name: str) -> None:
+    """By item whatever it is called, by attribute unless it is called `get`."""
+    d.job(name=name)(unhinted)
+    assert d.jobs[name].name == name
+    assert name == "get" or getattr(d.jobs, name).name == name
+
+
+def test_completion_offers_what_is_for_users(d: dn.Durably) -> None:
+    """What the parts of the library say to each other is left out."""
+    offered: list[str] = []
+
+    def job(step: dn.StepContext) -> None:
+        offered.extend(dir(step))
+
+    run = d.job(job).trigger()
+    d.process_until_idle()
+    offered += [*dir(d), *dir(run), *dir(d.jobs)]
+    assert {"run", "transaction", "job", "result", "events"} <= {*offered}
+    internal = {"add", "calls", "checked_run_labels", "close_at_exit", "definitions", "on_event", "refresh"}
+    internal |= {"raise_if_not_completed", "refuse_unknown", "set_options", "write_log"}
+    assert not {*offered} & internal
+
+
 def test_finding_jobs(d: dn.Durably) -> None:
     """Jobs are found by attribute, by item and by `get_job`; what is missing is named with what there is."""
     job = d.job(import_flights)
@@ -150,6 +177,59 @@ def test_finding_jobs(d: dn.Durably) -> None:
         d.jobs["missing"]
     with pytest.raises(AttributeError, match="no job 'missing' here"):
         _ = d.jobs.missing
+
+
+def test_a_job_is_found_by_a_name(d: dn.Durably) -> None:
+    """What is no name is refused with a sentence."""
+    name: Any
+    for name in ([], 3, import_flights):
+        with pytest.raises(dn.ValidationError, match="found by its name, a string, not by"):
+            d.get_job(name)
+
+
+def test_help_shows_what_the_function_says(d: dn.Durably) -> None:
+    """`job?` shows the docstring that I wrote; a job that I call says how a run is made."""
+
+    @d.job
+    def documented(step: dn.StepContext) -> None:
+        """Import a month."""
+
+    assert inspect.getdoc(documented) == "Import a month."
+    assert inspect.getdoc(d.job(import_flights)) == inspect.getdoc(dn.Job)
+    with pytest.raises(TypeError, match=r"documented\.trigger\(\.\.\.\) creates a run, and documented\.fn"):
+        documented(3)
+
+
+def test_options_are_shown_by_completion_and_help() -> None:
+    """Shift-Tab shows every option with its default, wherever options are taken."""
+    run_options: dict[str, Any] = {
+        **dict.fromkeys(("idempotency_key", "concurrency_key", "coalesce", "timeout", "on_progress", "on_log")),
+        "labels": {},
+    }
+    some = {"status": None, "labels": None, "limit": None, "offset": 0}
+    assert shown_defaults(dn.Job.options) == shown_defaults(dn.Trigger) == run_options
+    assert shown_defaults(dn.Job.get_runs) == some
+    assert shown_defaults(dn.Durably.get_runs) == some | {"job_name": None}
+    assert shown_defaults(dn.open) == shown_defaults(dn.Durably)
+    assert shown_defaults(dn.open) == {
+        "jobs": (),
+        "labels": None,
+        "polling_interval_ms": 1000,
+        "max_concurrent_runs": 1,
+        "lease_ms": 30_000,
+        "lease_renew_interval_ms": 5_000,
+        "preserve_steps": True,
+        "retain_runs": None,
+        "checkpoint": "strict",
+        "capture_output": True,
+        "allow_pickle": False,
+    }
+
+
+def shown_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    assert not any(one.kind is one.VAR_KEYWORD for one in parameters)
+    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 @pytest.mark.parametrize(
@@ -563,12 +643,33 @@ def test_missing_values_in_a_dataframe_of_inputs(d: dn.Durably) -> None:
     assert [run.input["limit"] for run in runs] == [10, None]
 
 
+def test_missing_cells_that_are_no_none(d: dn.Durably) -> None:
+    """A missing cell is the default where None does not fit; a float without a default keeps its NaN."""
+
+    @d.job
+    def fit(step: dn.StepContext, rate: float, name: str = "x", level: float = 0.5, at: dt.date | None = None) -> None:
+        pass
+
+    frame = pd.DataFrame(
+        {"rate": [1.0, np.nan], "name": ["a", None], "level": [0.1, np.nan], "at": [pd.NaT, pd.Timestamp("2026-01-31")]}
+    )
+    first, second = (run.input for run in fit.batch_trigger(frame))
+    assert first == {"rate": 1.0, "name": "a", "level": 0.1, "at": None}
+    assert math.isnan(second.pop("rate"))
+    assert second == {"name": "x", "level": 0.5, "at": dt.date(2026, 1, 31)}
+    with pytest.raises(dn.ValidationError, match="cannot take month=nan"):
+        d.job(import_flights).batch_trigger(pd.DataFrame({"month": [1, None]}))
+
+
 def test_a_batch_is_all_or_nothing(d: dn.Durably) -> None:
     """One wrong input and nothing is triggered; the message says which inputs are wrong, and how."""
     job = d.job(import_flights)
     wrong: list[Any] = [{"month": 1}, {"month": "x"}, {"limit": 1}, 7, {2: 1}]
-    with pytest.raises(dn.ValidationError, match=r"Input 1: .*month='x'.*Input 2: .*needs 'month'.*Input 3: .*Input 4"):
+    with pytest.raises(
+        dn.ValidationError, match=r"Input 1: .*month='x'.*Input 2: .*needs 'month'.*Input 3: .*Input 4"
+    ) as refused:
         job.batch_trigger(wrong)
+    assert str(refused.value).count("Nothing was") == 1
     assert is_empty(d)
     with pytest.raises(dn.ValidationError, match=r"and 95 more"):
         job.batch_trigger([{"month": "x"}] * 100)
@@ -667,7 +768,28 @@ def test_filters_that_cannot_be_meant(d: dn.Durably, filters: dict[str, Any], sa
 def test_the_runs_of_a_job_are_its_own(d: dn.Durably) -> None:
     """A job's `get_runs` takes no other job's name."""
     with pytest.raises(dn.ValidationError, match="import_flights"):
-        d.job(import_flights).get_runs(job_name="unhinted")
+        d.job(import_flights).get_runs(job_name="unhinted")  # type: ignore[call-arg] # what is refused
+
+
+def test_a_slip_in_a_filter_of_runs(d: dn.Durably) -> None:
+    """The filter that was meant is named."""
+    for get_runs in (d.get_runs, d.job(import_flights).get_runs):
+        with pytest.raises(dn.ValidationError, match="no filter 'stat' here: did you mean 'status'"):
+            get_runs(stat="x")  # type: ignore[call-arg] # what is refused
+
+
+def test_what_is_held_says_what_it_is(d: dn.Durably) -> None:
+    """A trigger shows what it was made of, a subscription its run, and a run that it was deleted."""
+    assert repr(dn.Trigger({"month": 1}, coalesce="skip", concurrency_key="k")) == (
+        "Trigger({'month': 1}, coalesce='skip', concurrency_key='k')"
+    )
+    run = d.job(import_flights).trigger(1)
+    events = d.subscribe(run.id)
+    assert repr(events) == f"<Subscription to run {run.id}: open>"
+    events.close()
+    assert d.process_one()
+    run.delete()
+    assert repr(run) == f"<Run {run.id} of import_flights: deleted>"
 
 
 def test_a_job_of_a_closed_store(d: dn.Durably) -> None:

@@ -390,6 +390,7 @@ def test_an_async_listener_runs_on_the_librarys_loop(d: Durably, heard: Heard) -
     assert heard == []
     loops[0].call_soon_threadsafe(go_on.set)
     heard.wait_for("run:complete")
+    heard.wait_for("step:start", 2)
     assert noted.wait(20)
     assert sorted(heard.types()) == ["run:complete", "step:start", "step:start"]
     assert errors == [("SaidError", "run:complete")]

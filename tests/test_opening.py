@@ -80,6 +80,35 @@ def test_options_given_again_take_effect(path: Path) -> None:
         run.result(timeout=30)
 
 
+def test_jobs_given_again_are_defined(path: Path) -> None:
+    """Run the cell that opens the file with its jobs again: they are defined anew, beside those that were."""
+
+    def double(step: dn.StepContext, number: int) -> int:
+        return step.run("double", lambda: number * 2)
+
+    d = dn.open(path, jobs=[double])
+    work(d)
+    assert dn.open(path, jobs=[double]) is d
+    assert list(d.jobs) == ["double", "add_one"]
+    assert d.jobs.double.trigger(2).result(timeout=20) == 4
+    for opened in (dn.open, dn.Durably):
+        with pytest.raises(
+            dn.ValidationError, match=r"jobs is a list of job functions, such as jobs=\[import_flights\]"
+        ):
+            opened(path, jobs=double)  # type: ignore[arg-type] # what is refused
+
+
+def test_an_open_store_says_what_it_is(path: Path) -> None:
+    """A repr names the file, whatever it was opened by, and what goes on."""
+    with dn.Durably() as d:
+        assert repr(d) == "<Durably ':memory:' running, 0 jobs>"
+    assert repr(d) == "<Durably ':memory:' closed, 0 jobs>"
+    with duckdb.connect(path) as connection, dn.Durably(connection) as d:
+        work(d)
+        assert repr(d) == f"<Durably {str(path)!r} running, 1 job>"
+        assert repr(d.storage) == f"<DuckDBStore {str(path)!r} open>"
+
+
 def test_a_bad_option_given_again_changes_nothing(path: Path) -> None:
     """An option that cannot be meant is refused, and what is open stays open as it was."""
     d = dn.open(path, lease_ms=60_000)

@@ -522,6 +522,35 @@ def test_one_name_twice_is_refused(d: dn.Durably) -> None:
     assert calls == [0]
 
 
+def test_a_step_that_failed_is_tried_again_by_its_name(d: dn.Durably) -> None:
+    """Each try is in the history with its own index; a name is taken once its step completed."""
+    fails = [True, True, False]
+
+    def call() -> str:
+        if fails.pop(0):
+            raise OSError("busy")
+        return "answered"
+
+    def job(step: dn.StepContext) -> list[str]:
+        answers: list[str] = []
+        while not answers:
+            with suppress(OSError):
+                answers.append(step.run("call", call))
+        with pytest.raises(dn.DuplicateStepError):
+            step.run("call", call)
+        return [*answers, step.run("after", str)]
+
+    run = execute(d, job)
+    assert run.result() == ["answered", ""]
+    assert run.step_output("call") == "answered"
+    assert run.steps()[["step_name", "step_index", "status", "error"]].fillna("").to_numpy().tolist() == [
+        ["call", 0, "failed", "OSError: busy"],
+        ["call", 1, "failed", "OSError: busy"],
+        ["call", 2, "completed", ""],
+        ["after", 3, "completed", ""],
+    ]
+
+
 def test_one_name_twice_is_refused_on_replay_too(d: dn.Durably) -> None:
     """A stored result is not given twice either."""
     fail = [True]

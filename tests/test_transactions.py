@@ -53,6 +53,43 @@ def load(cursor: duckdb.DuckDBPyConnection, month: int, *, fails: bool = False) 
     return month
 
 
+def test_a_function_that_returns_the_cursor(d: dn.Durably) -> None:
+    """The obvious one-liner works: what `execute` gives back is no result, at first and from the store."""
+    fails = [True]
+
+    def job(step: dn.StepContext) -> Any:
+        result = step.transaction("one line", lambda cursor: cursor.execute("insert into flights values (7)"))
+        if fails:
+            raise ValueError(fails.pop())
+        return result
+
+    async def soon(step: dn.AsyncStepContext) -> Any:
+        return await step.transaction("one line", lambda cursor: cursor.execute("insert into flights values (8)"))
+
+    run = execute(d, job)
+    assert failure(run).type == "ValueError"
+    _ = run.resume()
+    d.process_until_idle()
+    assert run.result() is run.step_output("one line") is execute(d, soon).result() is None
+    assert months(d) == [7, 8]
+
+
+def test_a_relation_is_no_result(d: dn.Durably) -> None:
+    """A relation is a query without its rows: the step is told how to return these, and nothing is committed."""
+
+    def relate(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        load(cursor, 1)
+        return cursor.sql("from flights")
+
+    def job(step: dn.StepContext) -> None:
+        step.transaction("relate", relate)
+
+    error = failure(execute(d, job))
+    assert ".df() or .fetchall()" in error.message
+    assert error.failed_step_name == "relate"
+    assert months(d) == []
+
+
 def test_rows_and_checkpoint_are_committed_together(d: dn.Durably) -> None:
     """A step's rows are there when its step:complete is heard, and on disk together with it."""
     seen: list[tuple[list[int], list[str]]] = []

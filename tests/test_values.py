@@ -433,7 +433,7 @@ def local_counter() -> Any:
 
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("function", lambda: deep, r"output\['a'\]\[1\] is a function, .* Return plain values .*path.*allow_pickle=True"),
+    ("function", lambda: deep, r"output\['a'\]\[1\] is a function, .* Use plain values .*path.*allow_pickle=True"),
     ("lambda", lambda: lambda: 1, "is a function"),
     ("generator", lambda: (i for i in [1]), "is a generator"),
     ("open file", lambda: open(os.devnull, "rb", buffering=0), "FileIO"),  # noqa: SIM115, PTH123

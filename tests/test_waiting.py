@@ -5,11 +5,14 @@ import math
 import os
 import signal
 import threading
+from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from durably_nb import (
+    AsyncStepContext,
     CancelledError,
     ConflictError,
     Durably,
@@ -92,7 +95,7 @@ def test_a_timeout_leaves_the_run_running(slow: Job, gate: Gate) -> None:
     run = slow.trigger()
     assert gate.reached.wait(20)
     for waiting in (run.wait, run.result):
-        with pytest.raises(TimeoutError, match=r"leased after 0\.01 seconds.*run\.cancel\(\)"):
+        with pytest.raises(TimeoutError, match=r"Waited 0\.01 seconds.* is leased\. .*run\.cancel\(\)"):
             waiting(timeout=0.01)
     assert run.status == "leased"
     gate.opened.set()
@@ -147,6 +150,73 @@ def test_waiting_for_ever_without_a_worker_is_refused(idle: Durably) -> None:
         _ = run.wait(timeout=0)
     assert idle.process_one()
     assert run.result() == asyncio.run(wait()) == 1
+
+
+def test_waiting_for_ever_for_a_job_that_is_not_defined_is_refused(path: Path) -> None:
+    """The cell that would define it cannot run while this one waits; with a timeout waiting is allowed."""
+    with closing(Durably(path)) as before:
+        before.migrate()
+        run_id = before.job(name="gone")(lambda step: 1).trigger().id  # noqa: ARG005
+    with Durably(path) as d:
+        run = d.get_run(run_id)
+        assert run is not None
+        with pytest.raises(ConflictError, match="job 'gone' is not defined here: run the cell"):
+            _ = run.wait()
+        with pytest.raises(TimeoutError, match="pending, waiting for job 'gone' to be defined"):
+            _ = run.wait(0)
+        d.job(name="gone")(lambda step: 2)  # noqa: ARG005
+        assert run.result() == 2
+
+
+@pytest.mark.parametrize("way", ["trigger_and_wait", "result", "await"])
+def test_a_job_that_waits_for_another_needs_a_worker_for_it(way: str, d: Durably) -> None:
+    """Where each worker would wait for another it is refused, not stuck for ever; a second worker is enough."""
+    inner = d.job(name="inner")(lambda step: 1)  # noqa: ARG005
+
+    def outer(step: StepContext) -> Any:  # noqa: ARG001 - a job is given its step
+        return inner.trigger_and_wait().output if way == "trigger_and_wait" else inner.trigger().result()
+
+    async def outer_soon(step: AsyncStepContext) -> Any:  # noqa: ARG001 - a job is given its step
+        return await inner.trigger()
+
+    job = d.job(name="outer")(outer_soon if way == "await" else outer)
+    with pytest.raises(RunFailedError, match="raise max_concurrent_runs"):
+        job.trigger().result(20)
+    d.max_concurrent_runs = 2
+    assert job.trigger().result(20) == 1
+
+
+def test_a_job_waits_for_a_worker_that_is_busy(slow: Job, gate: Gate, d: Durably) -> None:
+    """The other worker executes something that ends: a job may wait for what that worker does next."""
+    d.max_concurrent_runs = 2
+    inner = d.job(name="inner")(lambda step: 1)  # noqa: ARG005
+    busy = slow.trigger()
+    assert gate.reached.wait(20)
+
+    @d.job
+    def outer(step: StepContext) -> Any:  # noqa: ARG001 - a job is given its step
+        run = inner.trigger()
+        threading.Timer(0.01, gate.opened.set).start()
+        return run.result()
+
+    assert outer.trigger().result(20) == 1
+    assert busy.result(20) == "done"
+
+
+def test_on_log_brings_the_value(d: Durably) -> None:
+    """What a callback gets beside a message is what the job gave, not how it is stored; listeners get that."""
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    told: list[LogData] = []
+    stored: list[Any] = []
+    d.on("log:write", lambda event: stored.append(event.data))
+
+    @d.job
+    def job(step: StepContext) -> None:
+        step.log.info("when", {"at": moment})
+
+    _ = job.options(timeout=20, on_log=told.append).trigger_and_wait()
+    assert [line.data for line in told] == [{"at": moment}]
+    assert stored != [{"at": moment}]
 
 
 def test_waiting_ends_when_the_worker_is_stopped(slow: Job, gate: Gate, d: Durably) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durably_nb.capture.current import Capture
+
+
+_KEPT: Final = 32
 
 
 class Replacement:
@@ -21,14 +25,19 @@ class Replacement:
         self._name = name
         self._wrap = wrap
         self._originals: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        # `print` uses sys.stdout without holding it: one that is taken away must not die while another thread prints.
+        self._kept: deque[Any] = deque(maxlen=_KEPT)
 
     def apply(self) -> None:
         """Stand in for what is there, unless it is a replacement already or there is nothing."""
         owner = self._owner()
         found = getattr(owner, self._name, None)
         if found is not None and found not in self._originals:
-            ours = self._wrap(found)
-            self._originals[ours] = found
+            ours = next((made for made in self._kept if self._originals[made] is found), None)
+            if ours is None:
+                ours = self._wrap(found)
+                self._originals[ours] = found
+                self._kept.append(ours)
             setattr(owner, self._name, ours)
 
     def undo(self) -> None:

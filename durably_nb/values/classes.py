@@ -18,6 +18,7 @@ import pydantic
 
 from durably_nb.values.kinds import WAYS_OUT, Attr, Fields, Kind, Reader, Writer, class_name, refuse_attributes
 from durably_nb.values.plain import is_text
+from durably_nb.wording import with_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,12 +54,12 @@ def _reference(cls: type, walk: Writer) -> str:
     name = f"{cls.__module__}:{cls.__qualname__}"
     if "<locals>" in name:
         raise walk.refuse(
-            f"is a {class_name(cls)}, a class made inside a function, which nobody could find again. "
+            f"is {with_article(class_name(cls))}, a class made inside a function, which nobody could find again. "
             "Define the class at the top of a cell or module"
         )
     if _find(name) is not cls:
         raise walk.refuse(
-            f"is a {class_name(cls)}, but that name now stands for another class or none, as when the cell "
+            f"is {with_article(class_name(cls))}, but that name now stands for another class or none, as when the cell "
             "that defines it was run again. Make the value with the class as it is now"
         )
     return name
@@ -84,8 +85,8 @@ def _class(stored: Fields, walk: Reader, fits: Callable[[type], bool]) -> type[A
     if cls is None or not fits(cls):
         module, _, qualname = stored["type"].partition(":")
         raise walk.refuse(
-            f"it is a {stored['$']} of class {qualname}, which module {module} does not have at the moment. "
-            f"Import module {module} (or re-run the cell that defines class {qualname}) and try again"
+            f"it is {with_article(str(stored['$']))} of class {qualname}, which module {module} does not have at the "
+            f"moment. Import module {module} (or re-run the cell that defines class {qualname}) and try again"
         )
     return cls
 
@@ -99,7 +100,7 @@ def _encode_enum(value: enum.Enum, walk: Writer) -> Fields:
     if name is not None and cls.__members__.get(name) is value:
         return {"type": _reference(cls, walk), "name": name}
     if not _combines(cls):
-        raise walk.refuse(f"is a {class_name(cls)} that is none of its members")
+        raise walk.refuse(f"is {with_article(class_name(cls))} that is none of its members")
     return {"type": _reference(cls, walk), "value": value.value}
 
 
@@ -147,7 +148,9 @@ def _encode_object(value: object, walk: Writer) -> Fields:
     try:
         object.__new__(cls)
     except TypeError as error:
-        raise walk.refuse(f"is a {class_name(cls)}, which holds more than its fields. {WAYS_OUT}") from error
+        raise walk.refuse(
+            f"is {with_article(class_name(cls))}, which holds more than its fields. {WAYS_OUT}"
+        ) from error
     state: Any = object.__getstate__(value)
     for name, part in zip(("attrs", "slots"), state if isinstance(state, tuple) else (state,), strict=False):
         if part:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
+from durably_nb.wording import with_article
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
@@ -15,7 +17,7 @@ Fields: TypeAlias = dict[str, Any]
 """What describes one value in JSON, by name."""
 
 WAYS_OUT: Final = (
-    "Return plain values or a DataFrame; or save it to a file yourself and return the path; "
+    "Use plain values or a DataFrame; or save it to a file yourself and keep its path; "
     "or open the store with Durably(..., allow_pickle=True)"
 )
 
@@ -87,4 +89,4 @@ def class_name(cls: type) -> str:
 def refuse_attributes(value: object, walk: Writer) -> None:
     """Refuse a container that someone hung attributes on."""
     if getattr(value, "__dict__", None):
-        raise walk.refuse(f"is a {type(value).__name__} with attributes of its own, which cannot be kept")
+        raise walk.refuse(f"is {with_article(type(value).__name__)} with attributes of its own, which cannot be kept")

@@ -13,6 +13,7 @@ from durably_nb.values.kinds import WAYS_OUT, Attr, Kind, class_name
 from durably_nb.values.pickles import PICKLE
 from durably_nb.values.plain import has_plain_keys, is_plain
 from durably_nb.values.registry import kind_of, kind_tagged
+from durably_nb.wording import with_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -98,15 +99,15 @@ class WritingWalk:
 
     def _last_resort(self, value: object) -> Kind:
         if inspect.isawaitable(value):
-            raise self.refuse(f"is a {type(value).__name__}, not a value: did you forget await")
+            raise self.refuse(f"is {with_article(type(value).__name__)}, not a value: did you forget await")
         if self._pickles:
             return PICKLE
-        name = class_name(type(value))
+        name = with_article(class_name(type(value)))
         known = next((base for base in type(value).__mro__[1:] if base is list or kind_of(base)), None)
         if known is None:
-            raise self.refuse(f"is a {name}, which cannot be stored exactly. {WAYS_OUT}")
+            raise self.refuse(f"is {name}, which cannot be stored exactly. {WAYS_OUT}")
         raise self.refuse(
-            f"is a {name}, and what that is beyond a {class_name(known)} cannot be stored. "
+            f"is {name}, and what that is beyond {with_article(class_name(known))} cannot be stored. "
             f"Convert it to a plain {class_name(known)}. {WAYS_OUT}"
         )
 
