@@ -22,7 +22,7 @@ from durably_nb.capture import finish_line
 from durably_nb.codecs import describe
 from durably_nb.database import explain
 from durably_nb.errors import ConflictError, DuplicateStepError, StoreError, ValidationError
-from durably_nb.failures import failure_of, note_step
+from durably_nb.failures import failure_of, is_of_exit, note_step
 from durably_nb.fingerprint import fingerprint, has_changed
 from durably_nb.interrupts import uninterrupted
 from durably_nb.models import ProgressData
@@ -209,6 +209,8 @@ class BaseContext:
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
+            if is_of_exit(error):
+                self.signal.abort("exiting")
             if self.signal.aborted:
                 self._stopped(step)
                 if isinstance(error, asyncio.CancelledError):

@@ -76,6 +76,7 @@ class Engine:
         self._workers: list[Worker] = []
         self._leaving: list[Worker] = []  # above `max_concurrent_runs` since that was lowered: each ends after its run
         self._claiming = threading.Lock()
+        self._is_exiting = False
         self._executions: dict[str, Execution] = {}
         self._withheld: set[str] = set()
         self._waiting: list[threading.Thread] = []  # for runs, as long as it takes; one for each wait
@@ -160,7 +161,7 @@ class Engine:
         """Execute one run on this thread; False if there was none to execute."""
         for receipt in self._store.expire_leases():
             self._outbox.tell_when_ready(receipt)
-        execution = self._claimed()
+        execution = None if self._is_exiting else self._claimed()
         if execution is None:
             return False
         self._bell.ring()  # there may be more; let another worker look while this one executes
@@ -236,6 +237,8 @@ class Engine:
             if execution.has_completed and not self._settings.preserve_steps:
                 self._store.drop_step_outputs(run_id)
         finally:
+            # What it could not do, no other run will be able to: nothing is begun any more.
+            self._is_exiting |= execution.signal.reason == "exiting"
             del self._executions[run_id]
             self._bell.ring()  # it may have been resumed while it still stood
 

@@ -124,8 +124,8 @@ class Unwind(BaseException):
     Not an ``Exception``, so that a job's own ``except Exception`` cannot swallow it.
 
     Attributes:
-        reason: ``"cancelled"``, ``"lease-lost"`` or ``"stopping"`` (the worker stops; the run
-            goes on at the next start).
+        reason: ``"cancelled"``, ``"lease-lost"``, ``"stopping"`` (the worker stops; the run goes on
+            at the next start) or ``"exiting"`` (the interpreter ends; it goes on at the next open).
 
     """
 
@@ -135,4 +135,4 @@ class Unwind(BaseException):
         self.reason = reason
 
 
-UnwindReason = Literal["cancelled", "lease-lost", "stopping"]
+UnwindReason = Literal["cancelled", "lease-lost", "stopping", "exiting"]

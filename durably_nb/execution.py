@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from durably_nb.capture import captured
 from durably_nb.context import AsyncStepContext, StepContext, current_step
 from durably_nb.errors import DurablyError, StoreError, Unwind
-from durably_nb.failures import failure_of, step_of
+from durably_nb.failures import failure_of, is_of_exit, step_of
 from durably_nb.journal import Journal
 from durably_nb.signals import Signal
 
@@ -136,9 +136,10 @@ class Execution:
             self._context.log.info(f"Going on after an interruption: {steps} reused.")
 
     def _fail(self, error: BaseException) -> None:
+        if is_of_exit(error):
+            self.signal.abort("exiting")
         try:
-            if self.signal.aborted:
-                self.signal.throw_if_aborted()
+            self.signal.throw_if_aborted()
             self._journal.run_failed(failure_of(error), step_of(error, self._claim.run.run_id))
         except Unwind as unwind:
             self._left(unwind)
@@ -147,7 +148,7 @@ class Execution:
 
     def _left(self, unwind: Unwind) -> None:
         run_id = self._claim.run.run_id
-        if unwind.reason == "stopping":
+        if unwind.reason in {"stopping", "exiting"}:
             self._release()
         elif unwind.reason == "lease-lost":
             self._failed(f"The lease of run {run_id} was lost; nothing more of it is stored.", "lease-lost", run_id)

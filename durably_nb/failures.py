@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from traceback import TracebackException
 from typing import Final
@@ -26,6 +27,11 @@ def failure_of(error: BaseException) -> Failure:
     except Exception as broken:  # noqa: BLE001 - a hostile __str__ must not hide the failure
         message = f"(its message cannot be shown: {type(broken).__name__})"
     return Failure(type=_name(error), message=_stored(message), traceback=_stored(_traceback(error)))
+
+
+def is_of_exit(error: BaseException) -> bool:
+    """Whether it says that the interpreter ends: pools refuse work from then on, which is no fault of the job."""
+    return isinstance(error, RuntimeError) and "shutdown" in str(error) and not threading.main_thread().is_alive()
 
 
 def note_step(error: BaseException, run_id: str, step_name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - see the end of this file
 import os
 import threading
 import time
@@ -70,8 +69,5 @@ def _forget_in_child() -> None:
     _open.clear()
 
 
-# Pools refuse work as soon as the interpreter begins to exit, which is before `atexit`: a job that uses one would
-# fail for no fault of its own. Their hooks are threading's, called from the last to the first: ours is to be after
-# theirs, which is why they are imported above. Where there are no such hooks, `atexit` has to do.
-getattr(threading, "_register_atexit", atexit.register)(_close_all)
+atexit.register(_close_all)
 os.register_at_fork(after_in_child=_forget_in_child)

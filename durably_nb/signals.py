@@ -31,7 +31,7 @@ class Signal:
 
     @property
     def reason(self) -> UnwindReason | None:
-        """Why: ``"cancelled"``, ``"lease-lost"`` or ``"stopping"``; None while it may go on."""
+        """Why: ``"cancelled"``, ``"lease-lost"``, ``"stopping"`` or ``"exiting"``; None while it may go on."""
         return self._reason
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -283,7 +283,6 @@ def test_a_step_that_is_not_awaited(d: dn.Durably) -> None:
 @pytest.mark.parametrize("ending", ["raises", "a task that never began"])
 def test_steps_that_are_not_awaited_when_a_job_ends_otherwise(d: dn.Durably, ending: str) -> None:
     """A job's own error is the run's; a task that nobody awaits, and that never began, was forgotten too."""
-
     tasks: list[asyncio.Task[Any]] = []
 
     async def job(step: dn.AsyncStepContext) -> None:
