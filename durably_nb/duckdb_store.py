@@ -9,28 +9,26 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from durably_nb.admission import about, admit, expire
 from durably_nb.clock import Clock
 from durably_nb.codecs import artifact_names
 from durably_nb.database import explained, identifier, literal
 from durably_nb.errors import ConflictError, NotFoundError
 from durably_nb.events import (
     RunCancelEvent,
-    RunCoalescedEvent,
     RunDeleteEvent,
-    RunFailEvent,
     RunLeasedEvent,
     RunLeaseRenewedEvent,
-    RunTriggerEvent,
 )
 from durably_nb.ids import new_id
 from durably_nb.interrupts import uninterrupted
-from durably_nb.ledger import Ledger, closed_error, receipt_of
-from durably_nb.models import ACTIVE, Failure, Lease
+from durably_nb.ledger import Ledger, closed_error
+from durably_nb.models import ACTIVE, Lease
 from durably_nb.opening import open_database
 from durably_nb.reading import Cursors, Reading
-from durably_nb.rows import failure_extra, from_ms, to_ms
+from durably_nb.rows import from_ms, to_ms
 from durably_nb.store import Claim, Created
 from durably_nb.targets import shown_target
 from durably_nb.wording import shown
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from durably_nb.models import JSONValue, NewRun, RunRecord, RunStatus
     from durably_nb.opening import Database
     from durably_nb.store import Draft, Receipt
-    from durably_nb.writer import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +137,9 @@ class DuckDBStore:
     def create_runs(self, new: Sequence[NewRun]) -> list[Created]:
         """Create runs, all or none, and wait until they are on disk."""
         commit = Commit()
-        entries: list[Entry] = []
         with self._ledger as ledger:
-            known = self._with_idempotency_keys(new)
-            try:
-                created = [_create(ledger, request, known, commit, entries) for request in new]
-            except BaseException:
-                for entry in entries:
-                    if entry.type == "run:trigger":
-                        ledger.live.drop(entry.run_id or "")
-                raise
-            for entry in entries:
-                ledger.put(entry)
-        if entries:
+            created, some = admit(ledger, new, self._with_idempotency_keys(new), commit)
+        if some:
             commit.result()
         return created
 
@@ -178,7 +165,7 @@ class DuckDBStore:
                 return None
             lease = self._lease(run.run_id, owner, ledger.live.next_generation(run), lease_ms)
             draft = partial(
-                RunLeasedEvent, input=run.input, lease_owner=owner, lease_expires_at=lease.expires_at, **_about(run)
+                RunLeasedEvent, input=run.input, lease_owner=owner, lease_expires_at=lease.expires_at, **about(run)
             )
             receipt = ledger.accept(draft, run.run_id, {"generation": lease.generation})
         if run.lease_generation == 0:
@@ -193,7 +180,7 @@ class DuckDBStore:
             run = self._known(lease.run_id)
             renewed = self._lease(run.run_id, lease.owner, lease.generation, lease_ms)
             draft = partial(
-                RunLeaseRenewedEvent, lease_owner=lease.owner, lease_expires_at=renewed.expires_at, **_about(run)
+                RunLeaseRenewedEvent, lease_owner=lease.owner, lease_expires_at=renewed.expires_at, **about(run)
             )
             return ledger.accept(draft, run.run_id)
 
@@ -215,7 +202,7 @@ class DuckDBStore:
             leased = ledger.live.leased
             self._deadlines = {run.run_id: self._deadlines[run.run_id] for run in leased}
             over = [run for run in leased if self._deadlines[run.run_id] <= now]
-            receipts = [_expire(ledger, run) for run in over]
+            receipts = [expire(ledger, run) for run in over]
         return [receipt for receipt in receipts if receipt is not None]
 
     def append(
@@ -263,7 +250,7 @@ class DuckDBStore:
                 raise ConflictError(
                     f"Run {run_id} is {run.status} and cannot be cancelled; only a pending or a leased run can."
                 )
-            return ledger.accept(partial(RunCancelEvent, **_about(run)), run_id, commit=Commit())
+            return ledger.accept(partial(RunCancelEvent, **about(run)), run_id, commit=Commit())
 
     def resume_run(self, run_id: str) -> Future[None]:
         """Make a failed or cancelled run pending again."""
@@ -293,7 +280,7 @@ class DuckDBStore:
                     f"Run {run_id} is {run.status} and cannot be deleted; cancel it first, with cancel()."
                 )
             receipt = ledger.accept(
-                partial(RunDeleteEvent, **_about(run)), run_id, commit=Commit(), transaction=_removal([run_id])
+                partial(RunDeleteEvent, **about(run)), run_id, commit=Commit(), transaction=_removal([run_id])
             )
             ledger.live.gone.add(run_id)
         receipt.wait()
@@ -453,61 +440,6 @@ class DuckDBStore:
         self._deadlines[run_id] = self._clock.monotonic() + lease_ms / 1000
         expires_at = from_ms(self._clock.now_ms() + lease_ms)
         return Lease(run_id=run_id, owner=owner, generation=generation, expires_at=expires_at)
-
-
-def _create(
-    ledger: Ledger,
-    request: NewRun,
-    known: Mapping[tuple[str, str], RunRecord],
-    commit: Commit,
-    entries: list[Entry],
-) -> Created:
-    """Decide what one trigger gets, and add the entry to be written to `entries`."""
-    job, key = request.job_name, request.concurrency_key
-    same = ledger.live.with_idempotency_key(job, request.idempotency_key)
-    same = same or known.get((job, request.idempotency_key or ""))
-    if same is not None:
-        return Created(same, "idempotent", None)
-    pending = ledger.live.with_concurrency_key(job, key, "pending")
-    if pending is not None and not request.coalesce:
-        raise ConflictError(
-            f"Run {pending.run_id} of job {job!r} is already pending with concurrency_key={key!r}. Wait for it, "
-            'cancel it, or trigger with coalesce="skip" to be given that run.'
-        )
-    if pending is not None:
-        draft: Draft = partial(
-            RunCoalescedEvent, skipped_input=request.input, skipped_labels=request.labels, **_about(pending)
-        )
-        entry = ledger.number(draft, pending.run_id)
-    else:
-        draft = partial(
-            RunTriggerEvent, run_id=request.run_id, job_name=job, labels=request.labels, input=request.input
-        )
-        keys = {"idempotencyKey": request.idempotency_key, "concurrencyKey": key}
-        entry = ledger.number(draft, request.run_id, {name: value for name, value in keys.items() if value})
-        ledger.follow(entry)
-    entry.commit = commit
-    entries.append(entry)
-    run = pending or ledger.live.get(request.run_id)
-    assert run is not None  # noqa: S101 - the ledger follows a trigger by creating its run
-    return Created(run, "created" if pending is None else "coalesced", receipt_of(entry))
-
-
-def _expire(ledger: Ledger, run: RunRecord) -> Receipt | None:
-    other = ledger.live.with_concurrency_key(run.job_name, run.concurrency_key, "pending")
-    if other is None:
-        ledger.accept_internal("store:release", run.run_id)
-        return None
-    message = (
-        f"its lease expired, and run {other.run_id} is pending with the same concurrency_key={run.concurrency_key!r}"
-    )
-    failure = Failure(type="LeaseLostError", message=message)
-    draft = partial(RunFailEvent, error=str(failure), failed_step_name=None, **_about(run))
-    return ledger.accept(draft, run.run_id, failure_extra(failure), commit=Commit())
-
-
-def _about(run: RunRecord) -> dict[str, Any]:
-    return {"run_id": run.run_id, "job_name": run.job_name, "labels": run.labels}
 
 
 def _blanking(run_id: str) -> Transaction:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably_nb.capture import captured
-from durably_nb.context import AsyncStepContext, StepContext, current_step
+from durably_nb.context import AsyncStepContext, StepContext
+from durably_nb.course import current_step
 from durably_nb.errors import DurablyError, StoreError, Unwind
 from durably_nb.failures import failure_of, is_of_exit, step_of
 from durably_nb.journal import Journal

@@ -22,7 +22,18 @@ RANKS = {
     # the words that all speak, and small things that know nothing of jobs or databases
     0: [
         *("errors", "events", "models", "schema"),
-        *("awaiting", "clock", "durations", "fingerprint", "forks", "ids", "keywords", "lifetimes", "names"),
+        *(
+            "awaiting",
+            "clock",
+            "durations",
+            "fingerprint",
+            "forks",
+            "ids",
+            "interrupts",
+            "keywords",
+            "lifetimes",
+            "names",
+        ),
         *("waiting", "weakgroups", "wording", "worker"),
     ],
     # one instrument each, and the contract of the store
@@ -33,8 +44,8 @@ RANKS = {
     ],
     # the store, and what a holder of a run writes to it
     2: [
-        *("duckdb_store", "ledger", "live", "opening", "reading", "recovery", "writer"),
-        *("context", "journal", "lease", "outbox"),
+        *("admission", "duckdb_store", "ledger", "live", "opening", "reading", "recovery", "writer"),
+        *("context", "course", "journal", "lease", "outbox"),
     ],
     3: ["definitions", "execution", "filters", "history"],
     4: ["engine", "plots", "widgets"],
@@ -46,7 +57,7 @@ RANKS = {
 RANK = {module: rank for rank, modules in RANKS.items() for module in modules}
 
 # All that is behind the store's contract; `durably` alone builds it.
-STORE = {"duckdb_store", "ledger", "live", "opening", "reading", "recovery", "writer"}
+STORE = {"admission", "duckdb_store", "ledger", "live", "opening", "reading", "recovery", "writer"}
 BUILDER = "durably"
 
 # Too slow to load before they are needed.

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - to print is what these tests are about
 from __future__ import annotations
 
 import asyncio

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_a_listener_that_prints_every_event(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """`d.on("*", print)` shows each event once on the screen, and nothing of it becomes the run's log."""
     with dn.Durably(path) as d:
-        d.on("*", lambda event: print(event.type, event.sequence))  # noqa: T201 - what a user does first
+        d.on("*", lambda event: print(event.type, event.sequence))
 
         @d.job
         def job(step: dn.StepContext) -> None:
