@@ -543,7 +543,8 @@ def test_a_step_that_failed_is_tried_again_by_its_name(d: dn.Durably) -> None:
     run = execute(d, job)
     assert run.result() == ["answered", ""]
     assert run.step_output("call") == "answered"
-    assert run.steps()[["step_name", "step_index", "status", "error"]].fillna("").to_numpy().tolist() == [
+    steps = run.steps().fillna({"error": ""})
+    assert steps[["step_name", "step_index", "status", "error"]].to_numpy().tolist() == [
         ["call", 0, "failed", "OSError: busy"],
         ["call", 1, "failed", "OSError: busy"],
         ["call", 2, "completed", ""],
