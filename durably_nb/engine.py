@@ -34,6 +34,8 @@ _logger: Final = logging.getLogger("durably_nb")
 STOP_GRACE_S: Final = 5.0
 """What runs in flight are given by `stop` before they are asked to stop."""
 
+_BETWEEN_COMMIT_REPORTS_S: Final = 10.0
+
 _ABORT_GRACE_S: Final = 1.0
 """What they are given after that, at most."""
 
@@ -81,7 +83,8 @@ class Engine:
         self._withheld: set[str] = set()
         self._waiting: list[threading.Thread] = []  # for runs, as long as it takes; one for each wait
         self._idle = idle
-        store.on_failure(lambda error: self.report(str(error), "commit", None))
+        self._next_commit_report = 0.0
+        store.on_failure(self._commit_failed)
 
     # --- workers ---
 
@@ -241,6 +244,12 @@ class Engine:
             self._is_exiting |= execution.signal.reason == "exiting"
             del self._executions[run_id]
             self._bell.ring()  # it may have been resumed while it still stood
+
+    def _commit_failed(self, error: Exception) -> None:
+        # The report is a commit itself: while each of them fails, one would follow the other without end.
+        if time.monotonic() >= self._next_commit_report:
+            self._next_commit_report = time.monotonic() + _BETWEEN_COMMIT_REPORTS_S
+            self.report(str(error), "commit", None)
 
     def _renewal_interval_s(self) -> float:
         # Whoever asks for a short lease wants it renewed in time, without having to say so.
