@@ -165,9 +165,9 @@ class Dispatch:
         """Give the value that was stored."""
         return self._codec.decode(stored, where=where)
 
-    def is_defined(self, job_name: str) -> bool:
-        """Whether a job is defined here and now."""
-        return self._engine.is_defined(job_name)
+    def waits_for(self, job_name: str) -> str | None:
+        """Say what keeps a pending run of a job from being executed; None if nothing does."""
+        return self._engine.waits_for(job_name)
 
     def waiting(self) -> AbstractContextManager[None]:
         """Know that this thread waits, in this block, for as long as it takes."""
@@ -185,7 +185,7 @@ class Dispatch:
             return
         if not self._engine.is_running:
             why = "and no worker runs: call d.start(), or d.process_until_idle()"
-        elif run.status == "pending" and not self.is_defined(run.job_name):
+        elif run.status == "pending" and not self._engine.is_defined(run.job_name):
             why = f"and job {run.job_name!r} is not defined here: run the cell that defines it first"
         elif not self._engine.has_free_worker():
             why = (

@@ -105,7 +105,13 @@ class Durably(Configured):
         """Show the file, and what goes on."""
         state = "closed" if self._is_closed else "running" if self._engine.is_running else "stopped"
         count = len(self._jobs)
-        return f"<Durably {self._store.name} {state}, {count} {'job' if count == 1 else 'jobs'}>"
+        about = [f"{self._store.name} {state}", f"{count} {'job' if count == 1 else 'jobs'}"]
+        if self._store.is_open:
+            pending = self._store.pending_by_job()
+            about += [
+                f"{n} pending for {job!r}, not defined yet" for job, n in pending.items() if job not in self._jobs
+            ]
+        return f"<Durably {', '.join(about)}>"
 
     def __dir__(self) -> list[str]:
         """Complete what is for users; the rest is for the parts of the library that call it."""

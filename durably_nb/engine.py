@@ -186,6 +186,15 @@ class Engine:
         """Whether a job is defined here and now; runs of others stay pending."""
         return job_name in self._jobs
 
+    def waits_for(self, job_name: str) -> str | None:
+        """Say what keeps a pending run of a job from being executed; None if nothing does."""
+        if not self.is_defined(job_name):
+            return f"job {job_name!r} to be defined"
+        most = self._settings.max_concurrent_runs
+        if self.is_running and len(self._executions) >= most:
+            return f"a worker that is free: {', '.join(self._executions)} in flight (max_concurrent_runs={most})"
+        return None
+
     def is_executing(self, run_id: str) -> bool:
         """Whether the function of a run stands in this process."""
         return run_id in self._executions

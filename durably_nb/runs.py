@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
@@ -41,8 +42,8 @@ class Host(Protocol):
     def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give the value that was stored."""
 
-    def is_defined(self, job_name: str) -> bool:
-        """Whether the job is defined here and now."""
+    def waits_for(self, job_name: str) -> str | None:
+        """Say what keeps a pending run of a job from being executed; None if nothing does."""
 
     def waiting(self) -> AbstractContextManager[None]:
         """Know that this thread waits, in this block, for as long as it takes."""
@@ -379,9 +380,8 @@ class Run(traitlets.HasTraits):
     def _standing(self) -> str:
         if self._deleted:
             return "deleted"
-        if self.status == "pending" and not self._host.is_defined(self.job_name):
-            return f"pending, waiting for job {self.job_name!r} to be defined"
-        return self.status
+        reason = self._host.waits_for(self.job_name) if self.status == "pending" else None
+        return self.status if reason is None else f"{self.status}, waiting for {reason}"
 
     def _has_ended(self) -> bool:
         return self._ended
@@ -390,8 +390,14 @@ class Run(traitlets.HasTraits):
         return self._record if self._record.status in TERMINAL else self._host.run_record(self.id)
 
     async def _result_soon(self) -> Any:  # noqa: ANN401 - what the job function returned
-        with self._host.waiting():
-            await self._changed.until(self._has_ended, each_tick=lambda: self._host.refuse_endless(self.id))
+        try:
+            with self._host.waiting():
+                await self._changed.until(self._has_ended, each_tick=lambda: self._host.refuse_endless(self.id))
+        except asyncio.CancelledError:
+            # By the stop button, most of all: it is asyncio's, and easily taken for the run's own.
+            raise asyncio.CancelledError(
+                f"The waiting was stopped; run {self.id} of {self.job_name} goes on."
+            ) from None
         self.raise_if_not_completed()
         return self.output
 
