@@ -283,12 +283,15 @@ d.close()
 def test_a_child_that_outlives_its_killed_parent(launch: Launch, path: Path) -> None:
     """The file is free as soon as its owner is dead, even while a child of it lives on."""
     outlives = """
+hears, says = os.pipe()
 child = fork()
 if child == 0:
+    os.write(says, b".")  # it has let go of what it inherited
     os.close(1)
     os.close(2)
     os.read(0, 1)
     os._exit(0)
+os.read(hears, 1)
 print(child, flush=True)
 os.kill(os.getpid(), 9)
 """
