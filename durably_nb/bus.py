@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from durably_nb.capture.current import within
+from durably_nb.capture.current import enter, leave
 from durably_nb.errors import ValidationError
 from durably_nb.events import EVENT_CLASSES, Event
 from durably_nb.names import MAX_LENGTH
@@ -76,14 +76,20 @@ class EventBus:
     def emit(self, event: DurablyEvent) -> None:
         """Tell an event to its listeners; what they raise goes to the error handlers."""
         # What a listener prints is no output of the run: told as its log, it would be heard and printed for ever.
-        with within(None):
+        token = enter(None)
+        try:
             for subscription in self._listeners[event.type]:
                 self._guard(subscription.call, event)
+        finally:
+            leave(token)
 
     def call(self, listener: Listener, event: DurablyEvent) -> None:
         """Tell an event to one listener, guarded as all are."""
-        with within(None):
+        token = enter(None)
+        try:
             self._guard(listener, event)
+        finally:
+            leave(token)
 
     def _guard(self, listener: Listener, event: DurablyEvent) -> None:
         try:
