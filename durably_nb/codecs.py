@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from durably_nb.errors import SerializationError
 from durably_nb.values.walk import ReadingWalk, WritingWalk
+from durably_nb.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,12 @@ def describe(stored: JSONValue) -> tuple[str, int]:
         return _type_name(stored), len(_dumps(stored)) + sum(file.size for file in _files(stored))
 
 
+def outlined(stored: JSONValue) -> str:
+    """Return a stored value in one line, as its repr where JSON can say it, without decoding the rest."""
+    with _reading("value"):
+        return shown(_outline(stored))
+
+
 def artifact_names(stored: JSONValue) -> set[str]:
     """Return the names of all files that belong to a stored value.
 
@@ -107,6 +114,24 @@ def artifact_names(stored: JSONValue) -> set[str]:
     """
     with _reading("value"):
         return {file.name for file in _files(stored)}
+
+
+class _Outline:
+    """Stands for a value that JSON cannot say."""
+
+    def __init__(self, stored: JSONValue) -> None:
+        self._text = f"<{_type_name(stored)}>"
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _outline(stored: JSONValue) -> object:
+    if type(stored) is list:
+        return [_outline(item) for item in stored]
+    if type(stored) is not dict:
+        return stored
+    return _Outline(stored) if "$" in stored else {key: _outline(item) for key, item in stored.items()}
 
 
 class _File(NamedTuple):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-from durably_nb.codecs import artifact_names
+from durably_nb.codecs import artifact_names, outlined
 from durably_nb.definitions import Options
 from durably_nb.errors import ConflictError, NotFoundError, ValidationError
 from durably_nb.events import LogWriteEvent, OperationalEvent, RunEvent, RunProgressEvent, event_from_dict
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from durably_nb.history import History
     from durably_nb.models import Disposition, JSONValue, ProgressData, RunRecord, RunStatus
     from durably_nb.outbox import Outbox
-    from durably_nb.store import Created, Receipt, Store
+    from durably_nb.store import Created, Receipt, RecentEvents, Store
+    from durably_nb.widgets.following import Follower
+    from durably_nb.widgets.host import View
 
 
 class Dispatch:
@@ -57,7 +60,8 @@ class Dispatch:
         self._codec = codec
         self._checked_labels = checked_labels
         self._changed = Wakeup()
-        self._handles: WeakGroups[Run] = WeakGroups()
+        self._followers: WeakGroups[Follower] = WeakGroups()
+        self._views: weakref.WeakSet[View] = weakref.WeakSet()
 
     # --- creating ---
 
@@ -148,11 +152,24 @@ class Dispatch:
     def handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
         """Give a handle that follows its run; of one that is `withheld` nothing was told yet."""
         run = Run(self, record, self._changed, disposition)
-        self._handles.add(record.run_id, run)
+        self.follow(record.run_id, run)
         if record.status in ACTIVE and not withheld:
             # What was told between the reading of the record and the adding is in the store by now.
             run.refresh(self.run_record(record.run_id))
         return run
+
+    def follow(self, run_id: str, follower: Follower) -> None:
+        """Bring a run's events to a follower from now on, as long as somebody holds it."""
+        self._followers.add(run_id, follower)
+
+    def register_view(self, view: View) -> None:
+        """Retire a view before the store closes, unless nobody holds it any more."""
+        self._views.add(view)
+
+    def retire_views(self) -> None:
+        """Have all views drawn a last time."""
+        for view in list(self._views):
+            view.retire()
 
     def run_record(self, run_id: str) -> RunRecord:
         """Give the state of a run. Raises NotFoundError."""
@@ -160,6 +177,14 @@ class Dispatch:
         if record is None:
             raise NotFoundError(f"There is no run {shown(run_id)} in this store; d.runs() lists those there are.")
         return record
+
+    def recent_events(self, run_id: str, most: int) -> RecentEvents:
+        """Give the latest events of a run, at most so many of each kind. Raises NotFoundError."""
+        return self._store.recent_events(checked_id(run_id), most)
+
+    def outlined(self, stored: JSONValue) -> str:
+        """Give a stored value in one line, without reading what lies in files."""
+        return outlined(stored)
 
     def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give the value that was stored."""
@@ -283,8 +308,8 @@ class Dispatch:
         run_id = checked_id(run_id)
         self._store.resume_run(run_id).result()
         record = self.run_record(run_id)
-        for handle in self._handles.members(run_id):
-            handle.refresh(record)
+        for follower in self._followers.members(run_id):
+            follower.refresh(record)
         self._engine.wake()
         return self.handle(record)
 
@@ -330,11 +355,12 @@ class Dispatch:
     # --- telling ---
 
     def tell(self, receipt: Receipt) -> None:
-        """Bring an event to the handles of its run, then to the listeners."""
+        """Bring an event to the handles and panels of its run, then to the listeners."""
         event = receipt.event
-        if event.run_id is not None and not receipt.emitted:
-            for handle in self._handles.members(event.run_id):
-                self._bus.call(handle.on_event, event)
+        # What a user emits changes no state; a line of the log does not either.
+        if event.run_id is not None and (not receipt.emitted or event.type == "log:write"):
+            for follower in self._followers.members(event.run_id):
+                self._bus.call(follower.on_event, event)
         self._bus.emit(event)
 
 

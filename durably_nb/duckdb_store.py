@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from durably_nb.events import DurablyEvent
     from durably_nb.models import JSONValue, NewRun, RunRecord, RunStatus
     from durably_nb.opening import Database
-    from durably_nb.store import Draft, Receipt
+    from durably_nb.store import Draft, Overview, Receipt, RecentEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +356,31 @@ class DuckDBStore:
         self.flush()
         return self._reading.find_runs(status=status, job_names=job_names, labels=labels, limit=limit, offset=offset)
 
+    def overview(  # noqa: PLR0913 - what can be asked for
+        self,
+        *,
+        status: Collection[RunStatus] | None = None,
+        job_names: Collection[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        text: str | None = None,
+        limit: int = 0,
+        offset: int = 0,
+    ) -> Overview:
+        """Count the runs that match and give a page of them; `text` is part of their id, job, labels or error."""
+        self.flush()
+        return self._reading.overview(
+            status=status, job_names=job_names, labels=labels, text=text, limit=limit, offset=offset
+        )
+
     def latest_events(self, run_id: str) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""
         self.flush()
         return self._reading.latest_events(self._known(run_id))
+
+    def recent_events(self, run_id: str, most: int) -> RecentEvents:
+        """Give a run's latest events: at most so many of its steps, log, progress, and of all else together."""
+        self.flush()
+        return self._reading.recent_events(self._known(run_id), most)
 
     def step_output(self, run_id: str, step_name: str) -> JSONValue:
         """Give what a completed step returned."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from durably_nb.models import LogData, ProgressData
     from durably_nb.runs import Run
     from durably_nb.store import Receipt
+    from durably_nb.widgets.panel import Panel
 
 _RETENTION_INTERVAL_S: Final = 60.0
 _PURGE_LIMIT: Final = 500
@@ -407,6 +408,22 @@ class Durably(Configured):
         """
         return self._store.purge_runs(parse_moment(older_than, "older_than"), checked_count(limit, "limit"))
 
+    # --- what people look at ---
+
+    def watch(self, run: Run | str) -> Panel:
+        """Give the live panel of a run, of any day: as the last expression of a cell it is shown.
+
+        Args:
+            run: A run or its id.
+
+        Raises:
+            NotFoundError: If there is no such run.
+
+        """
+        from durably_nb.widgets.panel import Panel  # noqa: PLC0415 - ipywidgets is loaded when it is needed
+
+        return Panel(self._dispatch, checked_id(getattr(run, "id", run)))
+
     # --- history ---
 
     @showing(EventFilters)
@@ -491,6 +508,7 @@ class Durably(Configured):
             if self._is_closed:
                 return
             self._engine.stop(grace_s)
+            self._dispatch.retire_views()
             self._engine.close()
             self._outbox.close()
             for subscription in list(self._subscriptions):

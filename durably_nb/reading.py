@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from durably_nb.errors import NotFoundError
 from durably_nb.models import ACTIVE, CompletedStep
 from durably_nb.rows import EMITTED, Row, encode_json, event_from_row
 from durably_nb.run_state import read_state
+from durably_nb.store import Overview, RecentEvents
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
@@ -110,6 +112,54 @@ class Reading:
         )
         return [read_state(text) for (text,) in found]
 
+    def overview(  # noqa: PLR0913 - what can be asked for
+        self,
+        *,
+        status: Collection[str] | None,
+        job_names: Collection[str] | None,
+        labels: Mapping[str, str] | None,
+        text: str | None,
+        limit: int,
+        offset: int,
+    ) -> Overview:
+        """Count the runs that match and give a page of them, all as of one moment."""
+        [(by_job, counts, states)] = self._rows(
+            """
+            with matching as (
+                select run_id, status, created_sequence from run_state
+                where ($1 is null or job_name in (select unnest($1::varchar[])))
+                  and ($2 is null or json_contains(labels, $2::json))
+                  and ($3 is null or contains(lower(concat_ws(
+                        ' ', run_id, job_name, replace(labels::varchar, '":"', '='), if(status = 'failed',
+                        concat_ws(': ', state ->> '$.failure.type', state ->> '$.failure.message'), '')
+                      )), lower($3)))
+            ), page as (
+                select run_id, created_sequence from matching
+                where $4 is null or status in (select unnest($4::varchar[]))
+                order by created_sequence desc
+                limit $5 offset $6
+            )
+            select
+                (select list((job_name, status, runs)) from (
+                    select job_name, status, count(*)::bigint as runs from run_state group by all order by all
+                )),
+                (select list((status, runs)) from (select status, count(*)::bigint as runs from matching group by all)),
+                (select list(state order by page.created_sequence desc) from run_state join page using (run_id))
+            """,
+            [
+                _list(job_names),
+                encode_json(dict(labels)) if labels else None,
+                text or None,
+                _list(status),
+                limit,
+                offset,
+            ],
+        )
+        jobs: dict[str, dict[Any, int]] = {}
+        for job_name, state, runs in by_job or ():
+            jobs.setdefault(job_name, {})[state] = runs
+        return Overview(by_job=jobs, counts=dict(counts or ()), runs=[read_state(text) for text in states or ()])
+
     def completed_steps(self, run_id: str) -> dict[str, CompletedStep]:
         """Give the checkpoints of a run by step name."""
         found = self._rows(
@@ -154,6 +204,30 @@ class Reading:
             event_from_row(Row(sequence, ms, run_id, kind, json.loads(data)), run)
             for sequence, ms, run_id, kind, data in found
         ]
+
+    def recent_events(self, run: RunRecord, most: int) -> RecentEvents:
+        """Give a run's latest events, at most so many of each kind, in sequence order."""
+        found = self._rows(
+            """
+            select sequence, ms, run_id, type, data, (count(*) over kinds)::bigint as of_type from (
+                select *, if(starts_with(type, 'step:'), 'step', if(type in ('log:write', 'run:progress'), type, ''))
+                    as kind
+                from log
+                where run_id = ? and not starts_with(type, 'store:') and type <> 'run:lease-renewed'
+            )
+            window kinds as (partition by type)
+            qualify row_number() over (partition by kind order by sequence desc) <= ?
+            order by sequence
+            """,
+            [run.run_id, most],
+        )
+        rows = [Row(sequence, ms, run_id, kind, json.loads(data)) for sequence, ms, run_id, kind, data, _ in found]
+        counts = {kind: of_type for _, _, _, kind, _, of_type in found}
+        read = Counter(row.type for row in rows)
+        return RecentEvents(
+            [event_from_row(row, run) for row in rows if EMITTED not in row.data or row.type == "log:write"],
+            hidden={kind: count - read[kind] for kind, count in counts.items()},
+        )
 
     def ended_before(self, ms: int, limit: int) -> list[str]:
         """Give the ids of runs that ended before a time, oldest first."""

@@ -14,12 +14,14 @@ from durably_nb.errors import CancelledError, RunFailedError
 from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
 from durably_nb.keywords import showing
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
+from durably_nb.widgets.host import Host as ViewHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    import ipywidgets
     import pandas as pd
 
     from durably_nb.events import DurablyEvent
@@ -31,19 +33,13 @@ _LOOK_S: Final = 0.5
 """How often somebody who waits without a limit looks whether a worker is still there."""
 
 
-class Host(Protocol):
+class Host(ViewHost, Protocol):
     """What carries out the commands of a handle."""
 
     history: History
 
-    def run_record(self, run_id: str) -> RunRecord:
-        """Give the state of a run as it is on disk."""
-
     def decode(self, stored: JSONValue, where: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give the value that was stored."""
-
-    def waits_for(self, job_name: str) -> str | None:
-        """Say what keeps a pending run of a job from being executed; None if nothing does."""
 
     def waiting(self) -> AbstractContextManager[None]:
         """Know that this thread waits, in this block, for as long as it takes."""
@@ -51,17 +47,11 @@ class Host(Protocol):
     def refuse_endless(self, run_id: str) -> None:
         """Refuse to wait for a run that nobody executes, nor will."""
 
-    def cancel(self, run_id: str) -> None:
-        """Cancel a run."""
-
     def resume(self, run_id: str) -> Run:
         """Make a failed or cancelled run pending again."""
 
     def retrigger(self, run_id: str) -> Run:
         """Create a fresh run with the same input."""
-
-    def delete_run(self, run_id: str) -> None:
-        """Delete a run that ended."""
 
     def step_output(self, run_id: str, step_name: str) -> Any:  # noqa: ANN401 - any value that was stored
         """Give what a completed step returned."""
@@ -256,6 +246,20 @@ class Run(traitlets.HasTraits):
 
         """
         self._host.delete_run(self.id)
+
+    # --- what people look at ---
+
+    def _ipython_display_(self) -> None:
+        """Show its live panel in the cell; of a run that has ended, the record."""
+        from durably_nb.widgets.panel import show  # noqa: PLC0415 - ipywidgets is loaded when it is needed
+
+        show(self._host, self.id)
+
+    def progress_bar(self) -> ipywidgets.HBox:
+        """Give a progress bar and a label that follow the run: core widgets, for a layout of one's own."""
+        from durably_nb.widgets.panel import progress_bar  # noqa: PLC0415 - as above
+
+        return progress_bar(self._host, self.id)
 
     # --- history ---
 

@@ -87,6 +87,30 @@ class Claim:
     completed: Mapping[str, CompletedStep]
 
 
+@dataclass(frozen=True, slots=True)
+class RecentEvents:
+    """The latest events of a run in sequence order; `hidden` counts, by type, those there were before."""
+
+    events: list[DurablyEvent]
+    hidden: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Many runs at a glance.
+
+    Attributes:
+        by_job: How many runs there are of each job in each state, whatever is asked for.
+        counts: How many match what is asked for but the state, by state.
+        runs: Those that match all of it, newest first, so many after so many.
+
+    """
+
+    by_job: Mapping[str, Mapping[RunStatus, int]]
+    counts: Mapping[RunStatus, int]
+    runs: list[RunRecord]
+
+
 class Store(Protocol):
     """Where runs and their events are kept."""
 
@@ -192,8 +216,23 @@ class Store(Protocol):
     ) -> list[RunRecord]:
         """Give the states of the runs that match, newest first."""
 
+    def overview(  # noqa: PLR0913 - what can be asked for
+        self,
+        *,
+        status: Collection[RunStatus] | None = None,
+        job_names: Collection[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        text: str | None = None,
+        limit: int = 0,
+        offset: int = 0,
+    ) -> Overview:
+        """Count the runs that match and give a page of them; `text` is part of their id, job, labels or error."""
+
     def latest_events(self, run_id: str) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""
+
+    def recent_events(self, run_id: str, most: int) -> RecentEvents:
+        """Give a run's latest events: at most so many of its steps, log, progress, and of all else together."""
 
     def step_output(self, run_id: str, step_name: str) -> JSONValue:
         """Give what a completed step returned. Raises NotFoundError."""

@@ -1,0 +1,160 @@
+"""Outputs of cells: a panel while its run goes on, and the record that a saved notebook keeps of it.
+
+A panel is shown with a display id, in a bundle with the same as HTML and as text; when its run ends, that is replaced
+by the record. For a notebook that is saved meanwhile, a second output keeps the last known state, a little behind; the
+panel hides it, so that it is seen only where no kernel draws the panel.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from durably_nb.widgets import render
+
+if TYPE_CHECKING:
+    from durably_nb.widgets.panel import Panel
+
+_KEPT_AFTER_S: Final = 2.0
+_KEPT_LESS: Final = 4
+"""The last known state is kept after 2, 8, 32, 128 … seconds."""
+
+_MOST_ENDED: Final = 50
+"""Panels of ended runs that stay open, for pages that were loaded since and did not hear of the end."""
+
+_NOTHING: Final = {"text/html": "", "text/plain": ""}
+
+
+def have_front_end() -> bool:
+    """Whether there is a kernel, so that outputs of cells can change."""
+    return _kernel() is not None
+
+
+def show(panel: Panel) -> None:
+    """Show a panel in the cell that executes; without a kernel, a line of text."""
+    kernel = _kernel()
+    if kernel is not None:
+        _cells.add(_Output(panel, _Cell(kernel)))
+    else:
+        show_record(panel.scene())
+
+
+def show_record(scene: render.Scene) -> None:
+    """Show the record of a run in the cell that executes."""
+    display(_record(scene), raw=True)
+
+
+class _Cell:
+    """One execution of a cell, to which outputs are sent: also later, and from other threads."""
+
+    def __init__(self, kernel: Any) -> None:  # noqa: ANN401 - ipykernel is not typed, and others resemble it
+        self._kernel = kernel
+        self._parent: dict[str, Any] = kernel.get_parent()
+        self.execution = self._parent.get("header", {}).get("msg_id")
+        self.cell = self._parent.get("metadata", {}).get("cellId")
+
+    def publish(self, display_id: str, bundle: dict[str, Any], *, update: bool) -> None:
+        """Send an output, or what one is from now on."""
+        # By hand, since IPython's own display belongs to the cell that runs now, or ran last.
+        self._kernel.session.send(
+            self._kernel.iopub_socket,
+            "update_display_data" if update else "display_data",
+            {"data": bundle, "metadata": {}, "transient": {"display_id": display_id}},
+            parent=self._parent,
+            ident=self._kernel.topic("display_data"),
+        )
+
+
+class _Output:
+    """One showing of a panel."""
+
+    def __init__(self, panel: Panel, cell: _Cell) -> None:
+        self.panel = panel
+        self.cell = cell
+        self.id = uuid4().hex
+        scene = panel.scene()
+        self._is_replaced = scene.view.is_active  # a panel of a run that has ended was asked for; it stays
+        self._is_record = False
+        self._kept_after_s = _KEPT_AFTER_S
+        self._keep_at = time.monotonic() + _KEPT_AFTER_S
+        self._has_kept = False
+        self.cell.publish(self.id, self._bundle(scene), update=False)
+        panel.on_drawn(self._follow)
+
+    def close_if_ended(self) -> None:
+        """Close the panel, unless its run goes on again."""
+        if self._is_record:
+            self.panel.close()
+
+    def _follow(self, scene: render.Scene) -> float | None:
+        """Show what became of the run: its end, or that it goes on again."""
+        if scene.view.is_active and not self.panel.is_retired:
+            if self._is_record:
+                self._is_record = False
+                self.cell.publish(self.id, self._bundle(scene), update=True)
+            return self._keep(scene)
+        if self._is_replaced and not self._is_record:
+            self._is_record = True
+            self.cell.publish(self.id, _record(scene), update=True)
+            if self._has_kept:
+                self.cell.publish(f"{self.id}-kept", _NOTHING, update=True)
+            _cells.ended(self)
+        return None
+
+    def _keep(self, scene: render.Scene) -> float:
+        """Keep the last known state, each time a while later than the last."""
+        left = self._keep_at - time.monotonic()
+        if left > 0:
+            return left
+        self._kept_after_s *= _KEPT_LESS
+        self._keep_at = time.monotonic() + self._kept_after_s
+        first = f"<style>.dn-first-{self.id} {{ display: none }}</style>"
+        html = f'{first}<div class="dn-kept-{scene.view.record.run_id}">{render.record(scene)}</div>'
+        self.cell.publish(f"{self.id}-kept", _NOTHING | {"text/html": html}, update=self._has_kept)
+        self._has_kept = True
+        return self._kept_after_s
+
+    def _bundle(self, scene: render.Scene) -> dict[str, Any]:
+        html = f'<div class="dn-first-{self.id}">{render.record(scene)}</div>'
+        return {**self.panel.widget_view(), "text/html": html, "text/plain": render.line(scene)}
+
+
+class _Cells:
+    """The outputs there are, by the cell that shows them."""
+
+    def __init__(self) -> None:
+        self._outputs: dict[str, list[_Output]] = {}
+        self._ended: deque[_Output] = deque()
+
+    def add(self, output: _Output) -> None:
+        """Know of an output; those of an earlier execution of its cell are gone from the page, and are closed."""
+        if output.cell.cell is None:
+            return
+        before = self._outputs.get(output.cell.cell, [])
+        for other in before:
+            if other.cell.execution != output.cell.execution:
+                other.panel.close()
+        here = [other for other in before if other.cell.execution == output.cell.execution]
+        self._outputs[output.cell.cell] = [*here, output]
+
+    def ended(self, output: _Output) -> None:
+        """Know that an output is a record now."""
+        self._ended.append(output)
+        while len(self._ended) > _MOST_ENDED:
+            self._ended.popleft().close_if_ended()
+
+
+_cells: Final = _Cells()
+
+
+def _kernel() -> Any:  # noqa: ANN401 - as above
+    return getattr(get_ipython(), "kernel", None)
+
+
+def _record(scene: render.Scene) -> dict[str, str]:
+    return {"text/html": render.record(scene), "text/plain": render.line(scene)}

@@ -1,0 +1,258 @@
+"""`Panel`: the live panel of one run; a view of its events, with the buttons that fit its state."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from durably_nb.widgets import outputs, render
+from durably_nb.widgets.bar import BarFace
+from durably_nb.widgets.commands import carry_out
+from durably_nb.widgets.following import Following
+from durably_nb.widgets.pump import pump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durably_nb.views import RunView
+    from durably_nb.widgets.faces import Face
+    from durably_nb.widgets.host import Host
+
+SYNC_S: Final = 5.0
+"""How often the whole state is synced while it changes: what a reloaded page begins with."""
+
+_WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+
+_LOOK_S: Final = 1.0
+"""How often a pending run is looked at: what it waits for may come without an event."""
+
+_ACTIONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "pending": (("cancel", "Cancel"),),
+    "leased": (("cancel", "Cancel"),),
+    "completed": (("again", "Run again"), ("delete", "Delete")),
+    "failed": (("resume", "Resume"), ("again", "Run again"), ("delete", "Delete")),
+    "cancelled": (("resume", "Resume"), ("again", "Run again"), ("delete", "Delete")),
+}
+"""The commands that fit each state, and the words on their buttons."""
+
+
+class Panel:
+    """The live panel of a run, or of the run that `follow` names later.
+
+    Attributes:
+        widget: The widget, to be shown or put into a layout.
+        run_id: The run it shows.
+        is_retired: Whether its store was closed.
+
+    """
+
+    def __init__(self, host: Host, run_id: str, make_widget: Callable[[], Face] | None = None) -> None:
+        """Read the run and draw it; the pump does the rest.
+
+        Raises:
+            NotFoundError: If there is no such run.
+
+        """
+        self._host = host
+        self._note: Callable[[], None] = partial(pump.note, self)
+        self._following = Following(host, run_id, self._note)
+        self._view = self._following.view()  # as it was drawn last
+        self._obeying = threading.Lock()
+        self._obeyed = 0
+        self._remark = ""
+        self._is_asked = True  # by a view that was just made, or that waits for the answer to a command
+        self.is_retired = False
+        self._sent: dict[str, str] = {}
+        self._synced_at: float | None = None  # None: all that was drawn is synced
+        self._on_drawn: list[Callable[[render.Scene], float | None]] = []
+        self.widget = (make_widget or _face())()
+        self.widget.on_msg(self._on_message)
+        self.widget.observe(self._on_closed, "comm")
+        self.draw()
+        pump.add(self)
+        host.register_view(self)
+        self._note()  # for what came before the pump knew of it
+
+    def __repr__(self) -> str:
+        """Show what it shows, in a line."""
+        return f"<Panel of run {self.run_id}: {render.word(self._view.record.status)}>"
+
+    @property
+    def run_id(self) -> str:
+        """The run it shows."""
+        return self._following.run_id
+
+    def follow(self, run_id: str) -> None:
+        """Show another run from now on.
+
+        Raises:
+            NotFoundError: If there is no such run.
+
+        """
+        self._following = Following(self._host, run_id, self._note)
+        self._is_asked = True
+        self._note()
+
+    def on_drawn(self, call: Callable[[render.Scene], float | None]) -> None:
+        """Call with each scene that was drawn; it may ask for another drawing, after so many seconds."""
+        self._on_drawn.append(call)
+        self._note()
+
+    def scene(self) -> render.Scene:
+        """Give all that was drawn last."""
+        return _scene(self._host, self._view)
+
+    def draw(self) -> float | None:
+        """Send what changed; called by the pump."""
+        asked, self._is_asked = self._is_asked, False
+        self._view = self._following.view()
+        scene = self.scene()
+        regions = render.regions(scene) | {"actions": self._actions(), "kept": _hides_kept(self.run_id)}
+        changed = {name: html for name, html in regions.items() if asked or self._sent.get(name) != html}
+        self._sent = regions
+        if changed:
+            self.widget.show(self._state(scene) | {"regions": changed}, scene)
+        wishes = [self._sync(scene, changed=bool(changed)), *(call(scene) for call in list(self._on_drawn))]
+        if scene.view.record.status == "pending" and scene.view.is_active:
+            wishes.append(_LOOK_S)
+        return min((wish for wish in wishes if wish is not None), default=None)
+
+    def retire(self) -> None:
+        """Draw it a last time, and no more: the store is about to close."""
+        self.is_retired = True
+        self._remark = "Its file was closed. Open it again and watch the run to see how it stands now."
+        pump.remove(self, last=True)
+
+    def close(self) -> None:
+        """Take it away: no listener, no widget model and no thread stays behind. May be called twice."""
+        pump.remove(self)
+        self._on_drawn.clear()
+        self.widget.on_msg(self._on_message, remove=True)
+        self.widget.close()
+
+    def widget_view(self) -> dict[str, Any]:
+        """Give what makes a front end show the widget, as a part of a bundle."""
+        return {_WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}}
+
+    def _ipython_display_(self) -> None:
+        """Show it in the cell."""
+        outputs.show(self)
+
+    # --- drawing ---
+
+    def _state(self, scene: render.Scene) -> dict[str, Any]:
+        """Give the whole state, as a front end that knows nothing needs it."""
+        run = scene.view.record
+        label = f"Run {render.short(run.run_id)} of {run.job_name}"
+        return {"turn": self._turn(), "label": label, "regions": self._sent}
+
+    def _actions(self) -> str:
+        """Give the buttons, and what there is to say of a command."""
+        run = self._view.record
+        actions = () if self._view.is_deleted else _ACTIONS[run.status]
+        name = escape(f"{run.job_name} {render.short(run.run_id)}")
+        off = " disabled" if self.is_retired else ""
+        buttons = "".join(
+            f'<button type="button" data-key="{command}" data-command="{command}" aria-label="{text} {name}"{off}>'
+            f"{text}</button>"
+            for command, text in actions
+        )
+        return buttons + (f'<span role="alert">{escape(self._remark)}</span>' if self._remark else "")
+
+    def _sync(self, scene: render.Scene, *, changed: bool) -> float | None:
+        """Sync the whole state: at once where nothing more is expected, else now and then."""
+        if self._synced_at is None and not changed:
+            return None
+        now = time.monotonic()
+        if self._synced_at is None:
+            self._synced_at = now
+        left = self._synced_at + SYNC_S - now
+        if left > 0 and scene.view.is_active and not self.is_retired and self.widget.is_synced:
+            return left
+        self._synced_at = None
+        self.widget.sync(self._state(scene))
+        return None
+
+    # --- commands ---
+
+    def _turn(self) -> str:
+        """Give what a command is bound to: the run, its attempt, and what was commanded before."""
+        return f"{self.run_id} {self._view.endings} {self._obeyed}"
+
+    def _on_message(self, _: object, content: object, __: object) -> None:
+        """Take a message of a front end, on whatever thread the kernel brings it: it is only noted."""
+        command = content.get("command") if isinstance(content, dict) else None
+        if isinstance(content, dict) and isinstance(command, str):
+            carry_out(partial(self._obey, command, content.get("turn")), self._answer)
+        else:
+            self._is_asked = True
+            self._note()
+
+    def _obey(self, command: str, turn: object) -> None:
+        """Carry out a command, unless it was meant for another run, an earlier attempt, or is a second click."""
+        with self._obeying:
+            if turn != self._turn():
+                return
+            self._obeyed += 1
+            run_id = self.run_id
+        if command == "cancel":
+            self._host.cancel(run_id)
+        elif command == "resume":
+            self._host.resume(run_id)
+        elif command == "delete":
+            self._host.delete_run(run_id)
+        elif command == "again":
+            self.follow(self._host.retrigger(run_id).id)
+
+    def _answer(self, problem: str | None) -> None:
+        self._remark = problem or ""
+        self._is_asked = True
+        self._note()
+
+    def _on_closed(self, change: Any) -> None:  # noqa: ANN401 - a traitlets change
+        """The widget was closed by somebody else: draw it no more."""
+        if change["new"] is None:
+            pump.remove(self)
+
+
+def show(host: Host, run_id: str) -> None:
+    """Show a run in the cell that executes: its panel while it goes on, else its record."""
+    following = Following(host, run_id, lambda: None)
+    if outputs.have_front_end() and following.view().is_active:
+        outputs.show(Panel(host, run_id))
+    else:
+        outputs.show_record(_scene(host, following.view()))
+
+
+def progress_bar(host: Host, run_id: str) -> BarFace:
+    """Give a bar and a label that follow a run, drawn as a panel is."""
+    face = Panel(host, run_id, BarFace).widget
+    assert isinstance(face, BarFace)  # noqa: S101 - for the type checker
+    return face
+
+
+def _hides_kept(run_id: str) -> str:
+    """Hide the last known state that is kept for where there is no kernel; see outputs.py."""
+    kept = f".dn-kept-{run_id}"
+    return f"<style>{kept}, .jp-OutputArea-child:has({kept}) {{ display: none }}</style>"
+
+
+def _scene(host: Host, view: RunView) -> render.Scene:
+    run = view.record
+    waits_for = host.waits_for(run.job_name) if run.status == "pending" and view.is_active else None
+    output = host.outlined(run.output) if run.status == "completed" and run.output is not None else None
+    return render.Scene(view, datetime.now(UTC), waits_for, output)
+
+
+def _face() -> Callable[[], Face]:
+    """Give what makes the widget: the panel's own, or a plain bar where anywidget is missing."""
+    if find_spec("anywidget") is None:
+        return BarFace
+    from durably_nb.widgets.face import PanelFace  # noqa: PLC0415 - as it may be missing
+
+    return PanelFace

@@ -1,0 +1,314 @@
+"""A run's view as HTML and as a line of text: what the live panel shows, and what a saved notebook keeps.
+
+One renderer for both. Everything that comes from a run is escaped here; what carries meaning is in words
+and in the order of plain elements, so that it reads well where styles are stripped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from durably_nb.models import STEP_STATUSES
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from durably_nb.views import LineView, RunView, StepView
+
+WORDS: Final = {"leased": "running"}
+"""States as people say them, where they differ."""
+
+ICONS: Final = {
+    "pending": "◦",
+    "running": "▸",
+    "completed": "✓",
+    "failed": "✕",
+    "cancelled": "⊘",
+    "interrupted": "↯",
+    "deleted": "⌫",
+}
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_SHORT_ID: Final = 6
+_MOST_OF_A_LINE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that is drawn: a view at a moment, what a pending run waits for, and the output in a line."""
+
+    view: RunView
+    now: datetime
+    waits_for: str | None = None
+    output: str | None = None
+
+    @property
+    def state(self) -> str:
+        """The state in a word."""
+        if self.view.is_deleted:
+            return "deleted"
+        return word(self.view.record.status)
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds of this attempt."""
+        return self.view.elapsed_s(self.now)
+
+
+def word(status: str) -> str:
+    """Give a state as people say it."""
+    return WORDS.get(status, status)
+
+
+def short(run_id: str) -> str:
+    """Give the end of an id, by which people tell runs apart."""
+    return run_id[-_SHORT_ID:]
+
+
+def duration(seconds: float) -> str:
+    """Give a time span for people: ``340 ms``, ``12.3 s``, ``1:05``, ``2:03:04``; panel.js counts in the same way."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(int(seconds), _MINUTE)
+    hours, minute = divmod(minutes, _MINUTE)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minutes}:{second:02}"
+
+
+def number(value: float) -> str:
+    """Give a number for people: thousands set apart, no more digits than tell."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def regions(scene: Scene) -> dict[str, str]:
+    """Give the panel's regions as HTML, each by its name, from top to bottom."""
+    return {
+        "head": _head(scene),
+        "progress": _progress(scene),
+        "problem": _problem(scene),
+        "steps": _steps(scene),
+        "log": _log(scene.view),
+    }
+
+
+def record(scene: Scene) -> str:
+    """Give the whole as HTML that needs no kernel, no script and no file beside it."""
+    note = ""
+    if scene.view.is_active:
+        note = (
+            f'<p class="dn-note">Last known state, of {_moment(scene.now)}: the run had not ended. '
+            f"{_code('d.watch')} with its id shows it as it is now.</p>"
+        )
+    elif scene.view.record.status in {"failed", "cancelled"} and not scene.view.is_deleted:
+        note = (
+            f'<p class="dn-note">To go on after its last completed step: {_code("run.resume()")}, or '
+            f"{_code(f'd.resume({scene.view.record.run_id!r})')}.</p>"
+        )
+    body = "".join(f"<div>{html}</div>" for html in regions(scene).values() if html)
+    return f'<style>{style()}</style><div class="dn-panel dn-record">{body}{note}</div>'
+
+
+def brief(scene: Scene) -> str:
+    """Give it in a few words, for beside a bar."""
+    running = scene.view.running_step if scene.view.is_active else None
+    about = [scene.view.record.job_name, scene.state, *_figures(scene.view)]
+    if scene.view.progress is not None and scene.view.progress.message:
+        about.append(scene.view.progress.message)
+    elif running is not None:
+        about.append(running.name)
+    return " · ".join(about)
+
+
+def line(scene: Scene) -> str:
+    """Give it in a line of text, for where HTML is not shown."""
+    view = scene.view
+    about = [scene.state if scene.waits_for is None else f"{scene.state}, waiting for {scene.waits_for}"]
+    if view.is_active and view.progress is not None:
+        about.append(_figures(view)[0])
+    if (step := view.running_step) is not None and view.is_active:
+        about.append(f"in step {step.name!r}")
+    if not view.is_active and scene.elapsed is not None:
+        about.append(f"after {duration(scene.elapsed)}")
+    if view.record.step_count:
+        about.append(f"{view.record.step_count:,} {'step' if view.record.step_count == 1 else 'steps'} completed")
+    if view.record.failure is not None:
+        about.append(str(view.record.failure).partition("\n")[0])
+    return f"Run {view.record.run_id} of {view.record.job_name}: {', '.join(about)}"
+
+
+@cache
+def style() -> str:
+    """Give the styles of panels and records."""
+    return (Path(__file__).parent / "panel.css").read_text(encoding="utf-8")
+
+
+# --- the regions ---
+
+
+def _head(scene: Scene) -> str:
+    run = scene.view.record
+    status = "deleted" if scene.view.is_deleted else run.status
+    waits = f" <span>waiting for {escape(scene.waits_for)}</span>" if scene.waits_for else ""
+    labels = "".join(f' <span class="dn-label">{escape(f"{key}={value}")}</span>' for key, value in run.labels.items())
+    return (
+        f'<span class="dn-state" data-status="{status}">{_icon(word(status))} {scene.state}</span>{waits} '
+        f'<strong class="dn-job">{escape(run.job_name)}</strong> '
+        f'<code title="Run {escape(run.run_id)}">{escape(short(run.run_id))}</code>{labels} {_elapsed(scene)}'
+    )
+
+
+def _elapsed(scene: Scene) -> str:
+    if scene.elapsed is None:
+        return f'<span class="dn-time">triggered {_moment(scene.view.record.created_at)}</span>'
+    attempt = f", attempt {scene.view.attempts}" if scene.view.attempts > 1 else ""
+    ticking = _ticking(scene.elapsed) if scene.view.record.status == "leased" else duration(scene.elapsed)
+    began = _moment(scene.view.began_at) if scene.view.began_at else ""
+    return f'<span class="dn-time" title="since {began}">{ticking}{attempt}</span>'
+
+
+def _progress(scene: Scene) -> str:
+    view = scene.view
+    if view.progress is None:
+        return _output(scene)
+    total, current = view.progress.total, view.progress.current
+    figures = _figures(view)
+    name = escape(f"Progress of {view.record.job_name}")
+    bar = ""
+    if total:
+        share = min(1.0, max(0.0, current / total))
+        bar = (
+            f'<div class="dn-bar" role="progressbar" aria-label="{name}" aria-valuemin="0" aria-valuemax="{total}" '
+            f'aria-valuenow="{min(max(current, 0), total)}" aria-valuetext="{escape(", ".join(figures))}">'
+            f'<div data-status="{view.record.status}" style="width: {share:.2%}"></div></div>'
+        )
+    message = f' <span class="dn-message">{escape(view.progress.message)}</span>' if view.progress.message else ""
+    shown = " · ".join(f"<span>{escape(figure)}</span>" for figure in figures)
+    return f'{bar}<div class="dn-figures">{shown}{message}</div>{_output(scene)}'
+
+
+def _figures(view: RunView) -> list[str]:
+    """Give the progress in figures: 42 of 100, 42 %, 3.5 a second, 17 s left."""
+    progress = view.progress
+    if progress is None:
+        return []
+    of = "" if progress.total is None else f" of {number(progress.total)}"
+    figures = [f"{number(progress.current)}{of}"]
+    if progress.total:
+        figures.append(f"{min(1.0, max(0.0, progress.current / progress.total)):.0%}".replace("%", " %"))
+    if view.record.status == "leased":
+        if view.rate is not None:
+            fast = view.rate >= 1
+            figures.append(f"{view.rate:,.3g} a second" if fast else f"{duration(1 / view.rate)} each")
+        if view.remaining_s is not None:
+            figures.append(f"{duration(view.remaining_s)} left")
+    return figures
+
+
+def _output(scene: Scene) -> str:
+    if scene.output is None:
+        return ""
+    return f'<div class="dn-output">Output: {_code(scene.output)}</div>'
+
+
+def _problem(scene: Scene) -> str:
+    run = scene.view.record
+    if run.status != "failed" or run.failure is None or scene.view.is_deleted:
+        return ""
+    where = f"In step {_code(run.failed_step_name)}: " if run.failed_step_name else ""
+    first = str(run.failure).partition("\n")[0][:_MOST_OF_A_LINE]
+    trace = f"<details><summary>Traceback</summary><pre>{escape(run.failure.traceback)}</pre></details>"
+    return f'<p class="dn-error">{where}{escape(first)}</p>{trace if run.failure.traceback else ""}'
+
+
+def _steps(scene: Scene) -> str:
+    view = scene.view
+    if not view.steps:
+        return ""
+    counts = Counter(step.status for step in view.steps)
+    reused = sum(step.reused for step in view.steps)
+    summary = [f"{counts[status]:,} {status}" for status in STEP_STATUSES if counts[status]]
+    if reused:
+        summary.append(f"{reused:,} reused")
+    hidden = ""
+    if view.hidden_steps:
+        count = view.hidden_steps + len(view.steps)
+        summary = [f"{count:,}; of the latest {len(view.steps)} {summary[0]}", *summary[1:]]
+        hidden = f'<p class="dn-note">{_code("run.steps()")} gives all of them.</p>'
+    running = view.running_step
+    now = _aside(running.name) if running is not None and view.is_active else ""
+    rows = "".join(_step(step, scene) for step in view.steps)
+    return (
+        f"<details><summary>Steps: {', '.join(summary)}{now}</summary>{hidden}"
+        f'<div class="dn-scroll" tabindex="0" role="group" aria-label="Steps"><table>{rows}</table></div></details>'
+    )
+
+
+def _step(step: StepView, scene: Scene) -> str:
+    status = "interrupted" if step.status == "running" and not scene.view.is_active else step.status
+    took = "" if step.duration_ms is None else duration(step.duration_ms / 1000)
+    if status == "running" and step.started_at is not None:
+        took = _ticking(max(0.0, (scene.now - step.started_at).total_seconds()))
+    reused = ' <span class="dn-label">reused</span>' if step.reused else ""
+    error = f'<div class="dn-error">{escape(step.error.partition(chr(10))[0][:200])}</div>' if step.error else ""
+    return (
+        f'<tr data-key="{step.sequence}"><td class="dn-state" data-status="{status}">{_icon(status)} {status}</td>'
+        f"<td>{escape(step.name)}{reused}{error}</td><td>{took}</td></tr>"
+    )
+
+
+def _log(view: RunView) -> str:
+    if not view.lines:
+        return ""
+    count = view.hidden_lines + len(view.lines)
+    hidden = f", the latest {len(view.lines)} here" if view.hidden_lines else ""
+    latest = _aside(view.lines[-1].message.rstrip().rpartition("\n")[2][:200])
+    rows = "".join(map(_line, view.lines))
+    return (
+        f"<details><summary>Log: {count:,} {'line' if count == 1 else 'lines'}{hidden}{latest}</summary>"
+        f'<div class="dn-scroll" data-follow tabindex="0" role="group" aria-label="Log"><table>{rows}</table></div>'
+        "</details>"
+    )
+
+
+def _line(entry: LineView) -> str:
+    step = f' <span class="dn-label">{escape(entry.step_name)}</span>' if entry.step_name else ""
+    message = escape(entry.message.rstrip()[:_MOST_OF_A_LINE])
+    return (
+        f'<tr data-key="{entry.sequence}" data-level="{entry.level}"><td>{_clock(entry.timestamp)}</td>'
+        f"<td>{entry.level}</td><td><span>{message}</span>{step}</td></tr>"
+    )
+
+
+# --- the smallest pieces ---
+
+
+def _icon(status: str) -> str:
+    return f'<span aria-hidden="true">{ICONS[status]}</span>'
+
+
+def _aside(text: str) -> str:
+    """Give what a closed fold shows of the latest in it."""
+    return f'<span class="dn-now"> · {escape(text)}</span>'
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"
+
+
+def _ticking(seconds: float) -> str:
+    text = duration(seconds) if seconds >= _MINUTE else f"{int(seconds)} s"
+    return f'<span data-ticking="{seconds:.1f}">{text}</span>'
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone():%H:%M:%S}"
