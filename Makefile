@@ -19,12 +19,15 @@ PYTEST := pytest --numprocesses=auto --dist=worksteal
 
 # What runs again on the older DuckDB: the store and the engine, not the packaging around them.
 # (The tests of files that change hands between the versions run once, and need both.)
-ENGINE_TESTS := tests $(patsubst %,--ignore=tests/test_%.py,architecture notebooks readme versions)
+ENGINE_TESTS := tests $(patsubst %,--ignore=tests/test_%.py,architecture notebooks readme versions) --ignore=tests/browser
 
 # Jupyter refuses root unless told; on loopback and with its token it may, as in a container.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help demo test check format lint types tests tests-duckdb1 notebooks outputs lab bench clean
+# Installing a browser takes an administrator.
+AS_ADMIN := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help demo test check format lint types tests tests-duckdb1 tests-browser chromium notebooks outputs lab bench clean
 .NOTPARALLEL:
 
 help: ## list the commands
@@ -38,7 +41,7 @@ demo: $(ENV)/.demo ## run the first notebook on real data and show its tables
 	@echo "The executed notebook and its database are in build/notebooks/."
 	@echo "Next: 'make lab' opens this notebook in JupyterLab; 02_kill_and_resume, beside it, kills the job half-way."
 
-test: format lint types notebooks tests-duckdb1 tests ## every check that CI runs
+test: format lint types notebooks tests-duckdb1 tests-browser tests ## every check that CI runs
 
 check: format lint types ## a developer's quick round: format, lint, types, fast tests
 	$(BIN)/$(PYTEST) -q -m "not slow"
@@ -68,10 +71,23 @@ types: $(ENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
 tests: $(ENV)/.dev $(ENV1)/.test ## all tests, on the newest DuckDB
-	DURABLY_OTHER_PYTHON=$(CURDIR)/$(ENV1)/bin/python $(BIN)/$(PYTEST)
+	DURABLY_OTHER_PYTHON=$(CURDIR)/$(ENV1)/bin/python $(BIN)/$(PYTEST) --ignore=tests/browser
 
 tests-duckdb1: $(ENV1)/.test ## store and engine tests on DuckDB 1.5 and pandas 2
 	$(ENV1)/bin/$(PYTEST) $(ENGINE_TESTS)
+
+# One browser and one JupyterLab serve them all, so these run one after the other.
+tests-browser: $(ENV)/.dev chromium ## the widgets in JupyterLab, in a real browser; pictures go to build/screenshots/
+	$(BIN)/pytest tests/browser
+
+# On Debian and Ubuntu it is installed; elsewhere DURABLY_CHROMIUM names the program of a Chromium or Chrome.
+chromium:
+	@test -n "$${DURABLY_CHROMIUM:-}" || command -v chromium >/dev/null || { \
+	  command -v apt-get >/dev/null || { echo "Install Chromium or Chrome and name its program:" \
+	    "make DURABLY_CHROMIUM=/path/to/it $(or $(MAKECMDGOALS),chromium)" >&2; exit 1; }; \
+	  echo "Installing Chromium and a font ..."; \
+	  $(AS_ADMIN) apt-get update -qq; \
+	  $(AS_ADMIN) apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu >/dev/null; }
 
 notebooks: $(ENV)/.dev ## both notebooks, in real kernels
 	$(BIN)/python notebooks/run.py 01_first_job 02_kill_and_resume

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from durably_nb.context import AsyncStepContext, StepContext
 from durably_nb.definitions import Trigger, job
 from durably_nb.durably import Durably, open  # noqa: A004 - the public name
@@ -46,7 +48,11 @@ from durably_nb.events import (
 )
 from durably_nb.jobs import Job
 from durably_nb.models import LogData, ProgressData
+from durably_nb.results import results
 from durably_nb.runs import Run
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 __version__ = "0.1.0"
 
@@ -97,4 +103,19 @@ __all__ = [
     "is_domain_event",
     "job",
     "open",
+    "results",
 ]
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """Give a notebook the magics: called by ``%load_ext durably_nb``."""
+    from durably_nb.magics.extension import load  # noqa: PLC0415 - it needs IPython, which the root does not load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """Take the magics from a notebook: called by ``%unload_ext durably_nb``."""
+    from durably_nb.magics.extension import unload  # noqa: PLC0415 - as above
+
+    unload(ipython)

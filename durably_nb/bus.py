@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from durably_nb.capture.current import enter, leave
+from durably_nb.capture.origin import Origin
 from durably_nb.errors import ValidationError
 from durably_nb.events import EVENT_CLASSES, Event
 from durably_nb.names import MAX_LENGTH
@@ -75,13 +76,8 @@ class EventBus:
 
     def emit(self, event: DurablyEvent) -> None:
         """Tell an event to its listeners; what they raise goes to the error handlers."""
-        # What a listener prints is no output of the run: told as its log, it would be heard and printed for ever.
-        token = enter(None)
-        try:
-            for subscription in self._listeners[event.type]:
-                self._guard(subscription.call, event)
-        finally:
-            leave(token)
+        for subscription in self._listeners[event.type]:
+            subscription.origin.call(self._guard, subscription.call, event)
 
     def call(self, listener: Listener, event: DurablyEvent) -> None:
         """Tell an event to one listener, guarded as all are."""
@@ -116,7 +112,7 @@ class EventBus:
             _logger.warning("A listener of %s raised; add d.on_error(...) to handle this.", event.type, exc_info=error)
         for handler in self._error_handlers:
             try:
-                handler.call(error, event)
+                handler.origin.call(handler.call, error, event)
             except Exception:
                 _logger.exception("An on_error handler raised while it handled %r.", error)
 
@@ -124,10 +120,11 @@ class EventBus:
 class _Subscription:
     """One subscription: the same function may be subscribed twice, and each is ended on its own."""
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "origin")
 
     def __init__(self, call: Callable[..., object]) -> None:
         self.call = call
+        self.origin = Origin()
 
 
 class BackgroundLoop:

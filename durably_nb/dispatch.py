@@ -16,7 +16,9 @@ from durably_nb.ids import new_id
 from durably_nb.models import ACTIVE, RUN_STATUSES, LogData, NewRun
 from durably_nb.names import checked_labels, storable_text
 from durably_nb.rows import EMITTED
+from durably_nb.runlist import RunList
 from durably_nb.runs import Run
+from durably_nb.views import STATE_CHANGES
 from durably_nb.waiting import Wakeup
 from durably_nb.weakgroups import WeakGroups
 from durably_nb.wording import shown
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from durably_nb.history import History
     from durably_nb.models import Disposition, JSONValue, ProgressData, RunRecord, RunStatus
     from durably_nb.outbox import Outbox
-    from durably_nb.store import Created, Receipt, RecentEvents, Store
+    from durably_nb.store import Created, Overview, Receipt, RecentEvents, Store
     from durably_nb.widgets.following import Follower
     from durably_nb.widgets.host import View
 
@@ -62,6 +64,7 @@ class Dispatch:
         self._changed = Wakeup()
         self._followers: WeakGroups[Follower] = WeakGroups()
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._noting: list[Callable[[], object]] = []
 
     # --- creating ---
 
@@ -137,7 +140,7 @@ class Dispatch:
         labels: Mapping[str, str] | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> list[Run]:
+    ) -> RunList:
         """Give handles of the runs that match, newest first; see `Durably.get_runs`."""
         statuses: Any = None if status is None else one_or_many(status, "status", RUN_STATUSES)
         records = self._store.find_runs(
@@ -147,7 +150,7 @@ class Dispatch:
             limit=None if limit is None else checked_count(limit, "limit"),
             offset=checked_count(offset, "offset"),
         )
-        return [self.handle(record) for record in records]
+        return RunList(self.handle(record) for record in records)
 
     def handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
         """Give a handle that follows its run; of one that is `withheld` nothing was told yet."""
@@ -170,6 +173,43 @@ class Dispatch:
         """Have all views drawn a last time."""
         for view in list(self._views):
             view.retire()
+
+    def on_change(self, noted: Callable[[], object]) -> Unsubscribe:
+        """Call `noted` after whatever changes a list of runs, until the returned function is called."""
+        unsubscribe = self._bus.on([*STATE_CHANGES, "run:trigger", "run:progress"], lambda _: noted())
+        self._noting.append(noted)
+
+        def end() -> None:
+            unsubscribe()
+            if noted in self._noting:
+                self._noting.remove(noted)
+
+        return end
+
+    def changed(self) -> None:
+        """Have it noted that something is not as it was, and that there is no event of it."""
+        for noted in list(self._noting):
+            noted()
+
+    def refresh(self, run_id: str) -> None:
+        """Bring the state of a run, which changed without an event, to its handles and views."""
+        record = self.run_record(run_id)
+        for follower in self._followers.members(run_id):
+            follower.refresh(record)
+        self.changed()
+
+    def overview(self, **asked: Any) -> Overview:  # noqa: ANN401 - each is checked by name
+        """Count the runs that match and give a page of them; see `Store.overview`."""
+        return self._store.overview(**asked)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether worker threads are started."""
+        return self._engine.is_running
+
+    def is_defined(self, job_name: str) -> bool:
+        """Whether a job is defined here and now."""
+        return self._engine.is_defined(job_name)
 
     def run_record(self, run_id: str) -> RunRecord:
         """Give the state of a run. Raises NotFoundError."""
@@ -307,11 +347,9 @@ class Dispatch:
         """Let a failed or cancelled run go on after its last completed step."""
         run_id = checked_id(run_id)
         self._store.resume_run(run_id).result()
-        record = self.run_record(run_id)
-        for follower in self._followers.members(run_id):
-            follower.refresh(record)
+        self.refresh(run_id)
         self._engine.wake()
-        return self.handle(record)
+        return self.handle(self.run_record(run_id))
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run."""

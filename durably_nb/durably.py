@@ -29,6 +29,7 @@ from durably_nb.options import DEFAULTS, Configured, OptionsDict
 from durably_nb.outbox import Outbox
 from durably_nb.subscriptions import Subscription
 from durably_nb.targets import checked_path, checked_target
+from durably_nb.widgets import tables
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
     from durably_nb.bus import ErrorHandler, EventSelector, Listener, Unsubscribe
     from durably_nb.definitions import OnCodeChange
     from durably_nb.events import OperationalEvent
-    from durably_nb.models import LogData, ProgressData
+    from durably_nb.models import LogData, ProgressData, RunStatus
+    from durably_nb.runlist import RunList
     from durably_nb.runs import Run
     from durably_nb.store import Receipt
+    from durably_nb.widgets.dashboard import Dashboard
     from durably_nb.widgets.panel import Panel
 
 _RETENTION_INTERVAL_S: Final = 60.0
@@ -82,7 +85,15 @@ class Durably(Configured):
         self._codec = Codec(allow_pickle=self.allow_pickle)
         self._history = History(self._store, self._codec)
         self._definitions: dict[str, Definition] = {}
-        self._engine = Engine(self, self._store, self._outbox, self._codec, self._definitions, idle=self._retain)
+        self._engine = Engine(
+            self,
+            self._store,
+            self._outbox,
+            self._codec,
+            self._definitions,
+            idle=self._retain,
+            given_back=lambda run_id: self._dispatch.refresh(run_id),
+        )
         self._dispatch = Dispatch(
             self._store,
             self._bus,
@@ -104,15 +115,19 @@ class Durably(Configured):
 
     def __repr__(self) -> str:
         """Show the file, and what goes on."""
-        state = "closed" if self._is_closed else "running" if self._engine.is_running else "stopped"
         count = len(self._jobs)
-        about = [f"{self._store.name} {state}", f"{count} {'job' if count == 1 else 'jobs'}"]
+        about = [f"{self._store.name} {self._standing()}", f"{count} {'job' if count == 1 else 'jobs'}"]
         if self._store.is_open:
             pending = self._store.pending_by_job()
             about += [
                 f"{n} pending for {job!r}, not defined yet" for job, n in pending.items() if job not in self._jobs
             ]
         return f"<Durably {', '.join(about)}>"
+
+    def _repr_html_(self) -> str:
+        """Show the file, the worker, and the jobs with the numbers of their runs."""
+        overview = tables.glimpse(self._dispatch.overview)
+        return tables.durably_html(self._store.name, self._standing(), self._definitions.values(), overview)
 
     def __dir__(self) -> list[str]:
         """Complete what is for users; the rest is for the parts of the library that call it."""
@@ -151,6 +166,7 @@ class Durably(Configured):
         with self._lifecycle:
             self.migrate()
             self._engine.start()
+        self._dispatch.changed()
 
     def stop(self) -> None:
         """Stop the worker: no new run; those in flight get five seconds, then are asked to stop and go on later."""
@@ -320,7 +336,7 @@ class Durably(Configured):
         return self._dispatch.get_run(run_id)
 
     @showing(HandleFilters, {"offset": 0})
-    def get_runs(self, **filters: Unpack[HandleFilters]) -> list[Run]:
+    def get_runs(self, **filters: Unpack[HandleFilters]) -> RunList:
         """Give handles of the runs that match, newest first.
 
         Args:
@@ -406,7 +422,9 @@ class Durably(Configured):
             limit: The most to delete in this call.
 
         """
-        return self._store.purge_runs(parse_moment(older_than, "older_than"), checked_count(limit, "limit"))
+        purged = self._store.purge_runs(parse_moment(older_than, "older_than"), checked_count(limit, "limit"))
+        self._dispatch.changed()
+        return purged
 
     # --- what people look at ---
 
@@ -423,6 +441,25 @@ class Durably(Configured):
         from durably_nb.widgets.panel import Panel  # noqa: PLC0415 - ipywidgets is loaded when it is needed
 
         return Panel(self._dispatch, checked_id(getattr(run, "id", run)))
+
+    def dashboard(
+        self, job: Job | str | None = None, status: RunStatus | Iterable[RunStatus] | None = None
+    ) -> Dashboard:
+        """Give a live table of the runs, newest first: as the last expression of a cell it is shown.
+
+        Args:
+            job: A job or its name; only its runs are shown, until another is chosen there.
+            status: Only runs in this state are shown, or in these, likewise.
+
+        Raises:
+            ValidationError: If the job is no name, or there is no such state.
+            StoreError: If the store is not open.
+
+        """
+        from durably_nb.widgets.dashboard import Dashboard  # noqa: PLC0415 - as above
+        from durably_nb.widgets.question import question  # noqa: PLC0415 - as above
+
+        return Dashboard(self._dispatch, self._store.name, question(getattr(job, "name", job), status))
 
     # --- history ---
 
@@ -492,14 +529,19 @@ class Durably(Configured):
 
     # --- what these share ---
 
+    def _standing(self) -> str:
+        return "closed" if self._is_closed else "running" if self._engine.is_running else "stopped"
+
     def _define(self, definition: Definition) -> Job:
         self._definitions[definition.name] = definition  # runs in flight keep theirs
         self._engine.wake()  # runs may be waiting for it
+        self._dispatch.changed()
         return Job(self._dispatch, definition)
 
     def _stop(self, grace_s: float) -> None:
         with self._lifecycle:
             self._engine.stop(grace_s)
+        self._dispatch.changed()
 
     def _close(self, grace_s: float) -> None:
         if os.getpid() != self._pid:

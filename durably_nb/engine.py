@@ -64,8 +64,12 @@ class Engine:
         jobs: Mapping[str, Definition],
         *,
         idle: Callable[[], None],
+        given_back: Callable[[str], None],
     ) -> None:
-        """Take the parts; `idle` is called by a worker that found nothing to do. No thread is started yet."""
+        """Take the parts; no thread is started yet.
+
+        `idle` is called by a worker that found nothing to do, `given_back` with the id of a run that was left unfinished.
+        """
         self._settings = settings
         self._store = store
         self._outbox = outbox
@@ -83,6 +87,7 @@ class Engine:
         self._withheld: set[str] = set()
         self._waiting: list[threading.Thread] = []  # for runs, as long as it takes; one for each wait
         self._idle = idle
+        self._given_back = given_back
         self._next_commit_report = 0.0
         store.on_failure(self._commit_failed)
 
@@ -253,6 +258,8 @@ class Engine:
             self._is_exiting |= execution.signal.reason == "exiting"
             del self._executions[run_id]
             self._bell.ring()  # it may have been resumed while it still stood
+            if execution.is_given_back:
+                self._given_back(run_id)
 
     def _commit_failed(self, error: Exception) -> None:
         # The report is a commit itself: while each of them fails, one would follow the other without end.

@@ -50,6 +50,7 @@ class Execution:
         self.run_id = claim.run.run_id
         self.signal = Signal()
         self.has_completed = False
+        self.is_given_back = False
         self._claim = claim
         self._job = job
         self._store = store
@@ -157,6 +158,7 @@ class Execution:
     def _release(self) -> None:
         try:
             self._journal.release()
+            self.is_given_back = True
         except DurablyError as error:
             # Its lease is over, or the store is: the run is given back without us.
             self._failed(str(error), "lease-release", self._claim.run.run_id)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Unpack
 
 from durably_nb.definitions import OPTIONS, Options, Trigger, options_from
 from durably_nb.errors import NotFoundError, ValidationError
 from durably_nb.filters import JobRunFilters, refuse_unknown
 from durably_nb.keywords import showing
+from durably_nb.runlist import RunList
 from durably_nb.signature import NOTHING_STORED
+from durably_nb.widgets import tables
+from durably_nb.widgets.host import Host
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
@@ -20,12 +24,14 @@ if TYPE_CHECKING:
     from durably_nb.definitions import Definition
     from durably_nb.runs import Run
     from durably_nb.signature import Signature
+    from durably_nb.store import Overview
+    from durably_nb.widgets.forms import Form
 
 _SHOWN_ERRORS = 5
 
 
-class Dispatcher(Protocol):
-    """What creates runs and finds them."""
+class Dispatcher(Host, Protocol):
+    """What creates runs and finds them, and carries out the commands of views."""
 
     def create(self, definition: Definition, inputs: list[tuple[dict[str, Any], Options]]) -> list[Run]:
         """Create a run for each validated input, all or none."""
@@ -37,8 +43,12 @@ class Dispatcher(Protocol):
         """Give a run."""
 
     @property
-    def get_runs(self) -> Callable[..., list[Run]]:
+    def get_runs(self) -> Callable[..., RunList]:
         """Gives the runs that match."""
+
+    @property
+    def overview(self) -> Callable[..., Overview]:
+        """Counts the runs that match."""
 
 
 class Job:
@@ -70,6 +80,11 @@ class Job:
     def __repr__(self) -> str:
         """Show the job as its function is written."""
         return f"<Job {self.definition.signature}>"
+
+    def _repr_html_(self) -> str:
+        """Show its parameters and its latest runs."""
+        ask = partial(self._dispatcher.overview, job_names=[self.name], limit=tables.LATEST)
+        return tables.job_html(self.definition, tables.glimpse(ask))
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Refuse to be called: whether a run or a plain call is meant must be said.
@@ -110,7 +125,7 @@ class Job:
         """Create a run and wait for it; raises as `trigger` and `Run.result` do."""
         return self._dispatcher.wait_until_ended(self.trigger(*args, **kwargs), self._options.timeout)
 
-    def batch_trigger(self, inputs: Iterable[Mapping[str, Any] | Trigger] | pd.DataFrame) -> list[Run]:
+    def batch_trigger(self, inputs: Iterable[Mapping[str, Any] | Trigger] | pd.DataFrame) -> RunList:
         """Create a run for each input, in one commit: all, or none if one of them is wrong.
 
         Args:
@@ -133,7 +148,7 @@ class Job:
         if problems:
             more = f" (and {len(problems) - _SHOWN_ERRORS} more)" if len(problems) > _SHOWN_ERRORS else ""
             raise ValidationError("Nothing was triggered. " + " ".join(problems[:_SHOWN_ERRORS]) + more)
-        return self._dispatcher.create(self.definition, bound)
+        return RunList(self._dispatcher.create(self.definition, bound))
 
     def get_run(self, run_id: str) -> Run | None:
         """Give a run of this job; None if there is none of that id."""
@@ -141,7 +156,7 @@ class Job:
         return run if run is not None and run.job_name == self.name else None
 
     @showing(JobRunFilters, {"offset": 0})
-    def get_runs(self, **filters: Unpack[JobRunFilters]) -> list[Run]:
+    def get_runs(self, **filters: Unpack[JobRunFilters]) -> RunList:
         """Give the runs of this job, newest first; filters as in `Durably.get_runs`."""
         if "job_name" in filters:
             raise ValidationError(
@@ -149,6 +164,12 @@ class Job:
             )
         refuse_unknown(filters, JobRunFilters)
         return self._dispatcher.get_runs(job_name=self.name, **filters)
+
+    def form(self) -> Form:
+        """Give input widgets for the parameters, with a button that triggers a run and its panel under it."""
+        from durably_nb.widgets.forms import Form  # noqa: PLC0415 - at first use: ipywidgets takes long to load
+
+        return Form(self.definition, self.trigger, self._dispatcher)
 
     def _bound(self, item: object) -> tuple[dict[str, Any], Options]:
         options = self._options
@@ -216,6 +237,10 @@ class Jobs:
     def __repr__(self) -> str:
         """Show each job as its function is written."""
         return f"<Jobs {', '.join(str(one.signature) for one in self._definitions.values()) or '(none)'}>"
+
+    def _repr_html_(self) -> str:
+        """Show each job and how many runs it has."""
+        return tables.jobs_html(self._definitions.values(), tables.glimpse(self._dispatcher.overview))
 
     def _missing(self, name: str) -> str:
         defined = ", ".join(self._definitions) or "none"

@@ -46,6 +46,12 @@ def find(name: object) -> Any:  # noqa: ANN401 - whatever was registered
         return next((opened for opened, names in _open.items() if name in names), None)
 
 
+def opened() -> list[Any]:
+    """Give all that is open, in the order in which it was opened."""
+    with _lock:
+        return list(_open)
+
+
 def one_at_a_time() -> threading.RLock:
     """Give the lock under which a file is looked up and opened."""
     return _opening

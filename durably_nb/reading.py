@@ -206,17 +206,22 @@ class Reading:
         ]
 
     def recent_events(self, run: RunRecord, most: int) -> RecentEvents:
-        """Give a run's latest events, at most so many of each kind, in sequence order."""
+        """Give a run's latest events, at most so many of each kind and the ends of these steps, in sequence order."""
         found = self._rows(
             """
-            select sequence, ms, run_id, type, data, (count(*) over kinds)::bigint as of_type from (
-                select *, if(starts_with(type, 'step:'), 'step', if(type in ('log:write', 'run:progress'), type, ''))
-                    as kind
+            with events as (
+                select sequence, ms, run_id, type, data, (count(*) over (partition by type))::bigint as of_type,
+                    starts_with(type, 'step:') and type <> 'step:start' as is_end,
+                    if(type in ('log:write', 'run:progress', 'step:start'), type, '') as kind,
+                    row_number() over (partition by kind, is_end order by sequence desc) <= $2 as is_recent
                 from log
-                where run_id = ? and not starts_with(type, 'store:') and type <> 'run:lease-renewed'
+                where run_id = $1 and not starts_with(type, 'store:') and type <> 'run:lease-renewed'
+                  and (type = 'log:write' or (data ->> 'emitted') is null)
             )
-            window kinds as (partition by type)
-            qualify row_number() over (partition by kind order by sequence desc) <= ?
+            select sequence, ms, run_id, type, data, of_type from events
+            where if(not is_end, is_recent, (data ->> 'stepIndex') in (
+                select data ->> 'stepIndex' from events where type = 'step:start' and is_recent
+            ))
             order by sequence
             """,
             [run.run_id, most],
@@ -225,7 +230,7 @@ class Reading:
         counts = {kind: of_type for _, _, _, kind, _, of_type in found}
         read = Counter(row.type for row in rows)
         return RecentEvents(
-            [event_from_row(row, run) for row in rows if EMITTED not in row.data or row.type == "log:write"],
+            [event_from_row(row, run) for row in rows],
             hidden={kind: count - read[kind] for kind, count in counts.items()},
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 import traitlets
 
+from durably_nb.capture.origin import FromHere
 from durably_nb.definitions import checked_timeout
 from durably_nb.errors import CancelledError, RunFailedError
 from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
@@ -293,7 +294,7 @@ class Run(traitlets.HasTraits):
         """Call `handler` when a trait changes, on the thread where listeners are called; see `Durably.on`."""
         for trait in self.trait_names():
             getattr(self, trait)  # traits are filled when they are first asked for: a change needs what was before
-        super().observe(handler, names, type)
+        super().observe(FromHere(handler), names, type)
 
     def __dir__(self) -> list[str]:
         """Complete what is for users; the rest is for the host."""

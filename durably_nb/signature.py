@@ -28,6 +28,7 @@ if sys.version_info >= (3, 14):
 _new_type: Callable[[str, object], type[object]] = NewType  # type: ignore[assignment] # called at run time
 _CONFIG = pydantic.ConfigDict(arbitrary_types_allowed=True)
 NOTHING_STORED = " Nothing was stored; mend the call."
+NEEDS_VALUE = "A value is needed here."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,10 +116,18 @@ class Signature:
     def accepts(self, name: str, value: object) -> bool:
         """Whether an input of this name takes a value."""
         check = self._checks.get(name, self._extra)
-        problems: list[str] = []
-        if check is not None:
-            check.collect(name, value, problems)
-        return check is not None and not problems
+        return check is not None and check.refusal(value) is None
+
+    def problems(self, values: Mapping[str, object]) -> dict[str, str]:
+        """Say of each input why `bind` would refuse these values, a sentence by name; empty if none is refused."""
+        found = {}
+        for name, parameter in self.parameters.items():
+            reason = self._checks[name].refusal(values[name]) if name in values else None
+            if reason is not None:
+                found[name] = f"{reason}."
+            elif parameter.required and name not in values:
+                found[name] = NEEDS_VALUE
+        return found
 
     def replay(self, stored: Mapping[str, object]) -> dict[str, object]:
         """Make the stored input of a run fit today's function; values are not validated again.
@@ -196,6 +205,14 @@ class _Check:
 
     def __str__(self) -> str:
         return "None" if self._hint is types.NoneType else inspect.formatannotation(self._hint)
+
+    def refusal(self, value: object) -> str | None:
+        """Say why a value is refused; None if it is not."""
+        try:
+            self(value)
+        except (pydantic.ValidationError, pydantic.PydanticUserError) as error:
+            return reason_of(error)
+        return None
 
     def collect(self, name: str, value: object, problems: list[str]) -> object:
         try:

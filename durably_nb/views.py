@@ -108,8 +108,8 @@ class RunView:
         return max(0.0, (self.progress.total - self.progress.current) / self.rate)
 
     def elapsed_s(self, now: datetime) -> float | None:
-        """Seconds since the present attempt began, or that the last one took; None before the first."""
-        if self.began_at is None:
+        """Seconds since the present attempt began, or that the last one took; None before the first, or the next."""
+        if self.began_at is None or self.record.status == "pending":
             return None
         return max(0.0, ((self.record.completed_at or now) - self.began_at).total_seconds())
 
@@ -126,7 +126,8 @@ class RunView:
         """Give the view with the state that the store knows; None: the run is deleted."""
         if record is None:
             return replace(self, is_deleted=True)
-        return replace(self, record=record, progress=record.progress or self.progress)
+        steps = self.steps if record.status == "leased" else tuple(map(_interrupted, self.steps))
+        return replace(self, record=record, progress=record.progress or self.progress, steps=steps)
 
 
 def _leased(view: RunView, event: DurablyEvent) -> dict[str, Any]:
@@ -140,9 +141,11 @@ def _leased(view: RunView, event: DurablyEvent) -> dict[str, Any]:
 
 
 def _before_this_attempt(step: StepView) -> StepView:
-    if step.status == "running":
-        return replace(step, status="interrupted")
-    return replace(step, reused=True) if step.status == "completed" else step
+    return replace(step, reused=True) if step.status == "completed" else _interrupted(step)
+
+
+def _interrupted(step: StepView) -> StepView:
+    return replace(step, status="interrupted") if step.status == "running" else step
 
 
 def _progressed(view: RunView, event: Any) -> dict[str, Any]:  # noqa: ANN401 - the event of this name

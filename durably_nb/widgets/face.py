@@ -17,8 +17,9 @@ _HERE: Final = Path(__file__).parent
 class PanelFace(anywidget.AnyWidget):
     """Shows what it is sent. `state` is what a page that was reloaded begins with."""
 
-    _esm = _HERE / "panel.js"
-    _css = _HERE / "panel.css"
+    # As text: of a path, anywidget watches the file, and with it holds every widget for ever.
+    _esm = (_HERE / "panel.js").read_text(encoding="utf-8")
+    _css = (_HERE / "panel.css").read_text(encoding="utf-8")
     state = traitlets.Dict().tag(sync=True)
 
     is_synced = False
@@ -36,6 +37,11 @@ class PanelFace(anywidget.AnyWidget):
         """Take the whole state."""
         self.state = state
         self.is_synced = True
+
+    def close(self) -> None:
+        """Close it, and what ipywidgets made for it."""
+        self.layout.close()
+        super().close()
 
 
 def free_replies(widget: Any) -> None:  # noqa: ANN401 - any widget

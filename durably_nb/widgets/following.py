@@ -62,7 +62,7 @@ class Following:
         self._source = source
         self._noted = noted
         self._arrived: deque[DurablyEvent] = deque()
-        self._progress: DurablyEvent | None = None
+        self._progress: deque[DurablyEvent] = deque(maxlen=1)
         self._is_stale = False
         # Followed before it is read: what happens in between is then heard twice, not never.
         source.follow(run_id, self)
@@ -71,7 +71,7 @@ class Following:
     def on_event(self, event: DurablyEvent) -> None:
         """Note an event; of progress only the latest."""
         if event.type == "run:progress":
-            self._progress = event
+            self._progress.append(event)
         else:
             self._arrived.append(event)
         self._noted()
@@ -84,10 +84,9 @@ class Following:
     def view(self) -> RunView:
         """Give the view as it is now."""
         view = self._view
-        events = [self._arrived.popleft() for _ in range(len(self._arrived))]
-        if (progress := self._progress) is not None:
-            self._progress = None
-            events = sorted([*events, progress], key=lambda event: event.sequence)
+        # Progress first: what came before it has arrived by then, and is not passed over as older.
+        events = [queue.popleft() for queue in (self._progress, self._arrived) for _ in range(len(queue))]
+        events.sort(key=lambda event: event.sequence)
         for event in events:
             view = view.after(event)
         if self._is_stale or any(event.type in STATE_CHANGES for event in events):
@@ -113,6 +112,8 @@ def _read(source: Source, run_id: str) -> RunView:
         record=record,
         hidden_steps=recent.hidden.get("step:start", 0),
         hidden_lines=recent.hidden.get("log:write", 0),
+        attempts=recent.hidden.get("run:leased", 0),
+        endings=sum(recent.hidden.get(kind, 0) for kind in ("run:complete", "run:fail", "run:cancel")),
     )
     for event in recent.events:
         view = view.after(event)

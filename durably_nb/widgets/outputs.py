@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
 
 from IPython.core.getipython import get_ipython
@@ -18,7 +18,7 @@ from IPython.display import display
 from durably_nb.widgets import render
 
 if TYPE_CHECKING:
-    from durably_nb.widgets.panel import Panel
+    from collections.abc import Callable
 
 _KEPT_AFTER_S: Final = 2.0
 _KEPT_LESS: Final = 4
@@ -39,14 +39,47 @@ def show(panel: Panel) -> None:
     """Show a panel in the cell that executes; without a kernel, a line of text."""
     kernel = _kernel()
     if kernel is not None:
-        _cells.add(_Output(panel, _Cell(kernel)))
+        cell = _Cell(kernel)
+        _Output(panel, cell)
+        _cells.add(panel, cell)
     else:
         show_record(panel.scene())
+
+
+def close_with_cell(view: Closable) -> None:
+    """Close a view once the cell that executes is executed again and shows others: it is gone from the page then."""
+    kernel = _kernel()
+    if kernel is not None:
+        _cells.add(view, _Cell(kernel))
 
 
 def show_record(scene: render.Scene) -> None:
     """Show the record of a run in the cell that executes."""
     display(_record(scene), raw=True)
+
+
+class Closable(Protocol):
+    """A view in the output of a cell."""
+
+    def close(self) -> None:
+        """Take it away."""
+
+
+class Panel(Closable, Protocol):
+    """A panel, as far as its output cares."""
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether its store was closed."""
+
+    def scene(self) -> render.Scene:
+        """Give what was drawn last."""
+
+    def widget_view(self) -> dict[str, Any]:
+        """Give what makes a front end show the widget."""
+
+    def on_drawn(self, call: Callable[[render.Scene], float | None]) -> None:
+        """Call with each scene that was drawn."""
 
 
 class _Cell:
@@ -66,7 +99,7 @@ class _Cell:
             "update_display_data" if update else "display_data",
             {"data": bundle, "metadata": {}, "transient": {"display_id": display_id}},
             parent=self._parent,
-            ident=self._kernel.topic("display_data"),
+            ident=b"display_data",
         )
 
 
@@ -125,22 +158,22 @@ class _Output:
 
 
 class _Cells:
-    """The outputs there are, by the cell that shows them."""
+    """The views there are, by the cell that shows them."""
 
     def __init__(self) -> None:
-        self._outputs: dict[str, list[_Output]] = {}
+        self._views: dict[str, list[tuple[str, Closable]]] = {}
         self._ended: deque[_Output] = deque()
 
-    def add(self, output: _Output) -> None:
-        """Know of an output; those of an earlier execution of its cell are gone from the page, and are closed."""
-        if output.cell.cell is None:
+    def add(self, view: Closable, cell: _Cell) -> None:
+        """Know of a view; those of an earlier execution of its cell are gone from the page, and are closed."""
+        if cell.cell is None:
             return
-        before = self._outputs.get(output.cell.cell, [])
-        for other in before:
-            if other.cell.execution != output.cell.execution:
-                other.panel.close()
-        here = [other for other in before if other.cell.execution == output.cell.execution]
-        self._outputs[output.cell.cell] = [*here, output]
+        before = self._views.get(cell.cell, [])
+        for execution, other in before:
+            if execution != cell.execution:
+                other.close()
+        here = [(execution, other) for execution, other in before if execution == cell.execution]
+        self._views[cell.cell] = [*here, (cell.execution, view)]
 
     def ended(self, output: _Output) -> None:
         """Know that an output is a record now."""

@@ -34,11 +34,9 @@ function render({ model, el }) {
       const fresh = document.createElement("template");
       fresh.innerHTML = html;
       const place = region(name);
-      const scroller = place.querySelector("[data-follow]");
-      const follows = !scroller || scroller.scrollTop + scroller.clientHeight >= scroller.scrollHeight - 8;
+      const followed = isFollowed(place);
       morphChildren(place, fresh.content);
-      const now = place.querySelector("[data-follow]");
-      if (now && follows) now.scrollTop = now.scrollHeight;
+      if (followed) toEnd(place);
       for (const ticking of place.querySelectorAll("[data-ticking]")) ticking.receivedAt = performance.now();
     }
     received = performance.now();
@@ -85,12 +83,24 @@ function render({ model, el }) {
   root.append(status);
   el.append(root);
   show(model.get("state"));
+  requestAnimationFrame(() => regions.forEach(toEnd)); // before it is in the page, nothing scrolls
   model.send({ hello: true }); // deltas may have gone by before this view was there
   const clock = setInterval(tick, 1000);
   return () => {
     clearInterval(clock);
     clearTimeout(patience);
   };
+}
+
+/** Whether the reader is at the end of what scrolls here, and wants to stay there. */
+function isFollowed(place) {
+  const scroller = place.querySelector(".dn-scroll");
+  return !scroller || scroller.scrollTop + scroller.clientHeight >= scroller.scrollHeight - 8;
+}
+
+function toEnd(place) {
+  const scroller = place.querySelector(".dn-scroll");
+  if (scroller) scroller.scrollTop = scroller.scrollHeight;
 }
 
 /** Make a place's children those of `fresh`, touching only what differs; what a reader opened stays open. */
@@ -116,7 +126,7 @@ function removed(node) {
   return next;
 }
 
-/** Make `old` like `wanted`, in place where it can be; give the node after it. */
+/** Make `old` like `wanted`, in place where it can be, and as open as its reader has it; give the node after it. */
 function morphed(old, wanted) {
   const next = old.nextSibling;
   if (old.nodeName !== wanted.nodeName || old.dataset?.key !== wanted.dataset?.key) {
@@ -128,7 +138,7 @@ function morphed(old, wanted) {
       if (name !== "open" && !wanted.hasAttribute(name)) old.removeAttribute(name);
     }
     for (const { name, value } of [...wanted.attributes]) {
-      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     morphChildren(old, wanted);
   }

@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from durably_nb.widgets import outputs, render
@@ -15,6 +14,13 @@ from durably_nb.widgets.bar import BarFace
 from durably_nb.widgets.commands import carry_out
 from durably_nb.widgets.following import Following
 from durably_nb.widgets.pump import pump
+
+try:
+    from durably_nb.widgets.face import PanelFace
+except ModuleNotFoundError as _missing:
+    if _missing.name != "anywidget":
+        raise
+    PanelFace = BarFace  # type: ignore[misc, assignment] # a plain bar shows the run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +66,10 @@ class Panel:
         """
         self._host = host
         self._note: Callable[[], None] = partial(pump.note, self)
-        self._following = Following(host, run_id, self._note)
-        self._view = self._following.view()  # as it was drawn last
+        following = Following(host, run_id, self._note)
+        self.run_id = run_id
+        self._following: Following | None = following  # None: closed
+        self._view = following.view()  # as it was drawn last
         self._obeying = threading.Lock()
         self._obeyed = 0
         self._remark = ""
@@ -70,7 +78,7 @@ class Panel:
         self._sent: dict[str, str] = {}
         self._synced_at: float | None = None  # None: all that was drawn is synced
         self._on_drawn: list[Callable[[render.Scene], float | None]] = []
-        self.widget = (make_widget or _face())()
+        self.widget = (make_widget or PanelFace)()
         self.widget.on_msg(self._on_message)
         self.widget.observe(self._on_closed, "comm")
         self.draw()
@@ -82,19 +90,17 @@ class Panel:
         """Show what it shows, in a line."""
         return f"<Panel of run {self.run_id}: {render.word(self._view.record.status)}>"
 
-    @property
-    def run_id(self) -> str:
-        """The run it shows."""
-        return self._following.run_id
-
     def follow(self, run_id: str) -> None:
-        """Show another run from now on.
+        """Show another run from now on, unless it is closed.
 
         Raises:
             NotFoundError: If there is no such run.
 
         """
-        self._following = Following(self._host, run_id, self._note)
+        following = Following(self._host, run_id, self._note)
+        if self._following is None:
+            return
+        self.run_id, self._following = run_id, following
         self._is_asked = True
         self._note()
 
@@ -109,14 +115,17 @@ class Panel:
 
     def draw(self) -> float | None:
         """Send what changed; called by the pump."""
+        if self._following is None:
+            return None
         asked, self._is_asked = self._is_asked, False
         self._view = self._following.view()
         scene = self.scene()
         regions = render.regions(scene) | {"actions": self._actions(), "kept": _hides_kept(self.run_id)}
-        changed = {name: html for name, html in regions.items() if asked or self._sent.get(name) != html}
-        self._sent = regions
+        sent = {} if asked else self._sent
+        changed = {name: html for name, html in regions.items() if not render.is_same(sent.get(name), html)}
         if changed:
             self.widget.show(self._state(scene) | {"regions": changed}, scene)
+        self._sent = regions
         wishes = [self._sync(scene, changed=bool(changed)), *(call(scene) for call in list(self._on_drawn))]
         if scene.view.record.status == "pending" and scene.view.is_active:
             wishes.append(_LOOK_S)
@@ -130,9 +139,7 @@ class Panel:
 
     def close(self) -> None:
         """Take it away: no listener, no widget model and no thread stays behind. May be called twice."""
-        pump.remove(self)
-        self._on_drawn.clear()
-        self.widget.on_msg(self._on_message, remove=True)
+        self._end()
         self.widget.close()
 
     def widget_view(self) -> dict[str, Any]:
@@ -215,9 +222,16 @@ class Panel:
         self._note()
 
     def _on_closed(self, change: Any) -> None:  # noqa: ANN401 - a traitlets change
-        """The widget was closed by somebody else: draw it no more."""
+        """The widget was closed, perhaps by somebody else."""
         if change["new"] is None:
-            pump.remove(self)
+            self._end()
+
+    def _end(self) -> None:
+        """Draw and hear no more."""
+        pump.remove(self)
+        self._following = None  # nobody else holds it, so that no event is brought any more
+        self._on_drawn.clear()
+        self.widget.on_msg(self._on_message, remove=True)
 
 
 def show(host: Host, run_id: str) -> None:
@@ -247,12 +261,3 @@ def _scene(host: Host, view: RunView) -> render.Scene:
     waits_for = host.waits_for(run.job_name) if run.status == "pending" and view.is_active else None
     output = host.outlined(run.output) if run.status == "completed" and run.output is not None else None
     return render.Scene(view, datetime.now(UTC), waits_for, output)
-
-
-def _face() -> Callable[[], Face]:
-    """Give what makes the widget: the panel's own, or a plain bar where anywidget is missing."""
-    if find_spec("anywidget") is None:
-        return BarFace
-    from durably_nb.widgets.face import PanelFace  # noqa: PLC0415 - as it may be missing
-
-    return PanelFace

@@ -43,6 +43,7 @@ class Pump:
         self._due: dict[Drawing, float] = {}  # each with the time at which it is due, first noted first
         self._drawn: deque[float] = deque()
         self._thread: threading.Thread | None = None
+        self._turner: threading.Thread | None = None
 
     def add(self, drawing: Drawing) -> None:
         """Care for a drawing from now on."""
@@ -61,7 +62,7 @@ class Pump:
             if ended is not None:
                 self._thread = None
                 self._changed.notify_all()
-        if ended is not None and ended is not threading.current_thread():
+        if ended is not None and self._turner is not threading.current_thread():  # whom it may be waiting for
             ended.join()
         with self._turning:
             if last:
@@ -80,8 +81,12 @@ class Pump:
     def turn(self) -> None:
         """Draw what is due and affordable."""
         with self._turning:
-            for drawing in self._take():
-                self._draw(drawing)
+            self._turner = threading.current_thread()
+            try:
+                for drawing in self._take():
+                    self._draw(drawing)
+            finally:
+                self._turner = None
 
     def _take(self) -> list[Drawing]:
         """Take what may be drawn now off the list."""

@@ -6,14 +6,13 @@ and in the order of plain elements, so that it reads well where styles are strip
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from durably_nb.models import STEP_STATUSES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,10 +31,12 @@ ICONS: Final = {
     "interrupted": "↯",
     "deleted": "⌫",
 }
+_STEPS_FIRST: Final = ("completed", "running", "failed", "cancelled", "interrupted")
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _SHORT_ID: Final = 6
 _MOST_OF_A_LINE: Final = 2000
+_SECONDS: Final = re.compile('data-ticking="[^"]*">[^<]*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,11 @@ def regions(scene: Scene) -> dict[str, str]:
     }
 
 
+def is_same(before: str | None, now: str) -> bool:
+    """Whether a region differs in nothing from before, but in seconds that a page counts by itself."""
+    return before == now or (before is not None and _SECONDS.sub("", before) == _SECONDS.sub("", now))
+
+
 def record(scene: Scene) -> str:
     """Give the whole as HTML that needs no kernel, no script and no file beside it."""
     note = ""
@@ -154,10 +160,9 @@ def style() -> str:
 def _head(scene: Scene) -> str:
     run = scene.view.record
     status = "deleted" if scene.view.is_deleted else run.status
-    waits = f" <span>waiting for {escape(scene.waits_for)}</span>" if scene.waits_for else ""
     labels = "".join(f' <span class="dn-label">{escape(f"{key}={value}")}</span>' for key, value in run.labels.items())
     return (
-        f'<span class="dn-state" data-status="{status}">{_icon(word(status))} {scene.state}</span>{waits} '
+        f'<span class="dn-state" data-status="{status}">{_icon(word(status))} {scene.state}</span> '
         f'<strong class="dn-job">{escape(run.job_name)}</strong> '
         f'<code title="Run {escape(run.run_id)}">{escape(short(run.run_id))}</code>{labels} {_elapsed(scene)}'
     )
@@ -174,8 +179,9 @@ def _elapsed(scene: Scene) -> str:
 
 def _progress(scene: Scene) -> str:
     view = scene.view
+    waits = f'<div class="dn-note">Waiting for {escape(scene.waits_for)}</div>' if scene.waits_for else ""
     if view.progress is None:
-        return _output(scene)
+        return waits + _output(scene)
     total, current = view.progress.total, view.progress.current
     figures = _figures(view)
     name = escape(f"Progress of {view.record.job_name}")
@@ -189,7 +195,7 @@ def _progress(scene: Scene) -> str:
         )
     message = f' <span class="dn-message">{escape(view.progress.message)}</span>' if view.progress.message else ""
     shown = " · ".join(f"<span>{escape(figure)}</span>" for figure in figures)
-    return f'{bar}<div class="dn-figures">{shown}{message}</div>{_output(scene)}'
+    return f'{bar}<div class="dn-figures">{shown}{message}</div>{waits}{_output(scene)}'
 
 
 def _figures(view: RunView) -> list[str]:
@@ -232,7 +238,7 @@ def _steps(scene: Scene) -> str:
         return ""
     counts = Counter(step.status for step in view.steps)
     reused = sum(step.reused for step in view.steps)
-    summary = [f"{counts[status]:,} {status}" for status in STEP_STATUSES if counts[status]]
+    summary = [f"{counts[status]:,} {status}" for status in _STEPS_FIRST if counts[status]]
     if reused:
         summary.append(f"{reused:,} reused")
     hidden = ""
@@ -244,13 +250,13 @@ def _steps(scene: Scene) -> str:
     now = _aside(running.name) if running is not None and view.is_active else ""
     rows = "".join(_step(step, scene) for step in view.steps)
     return (
-        f"<details><summary>Steps: {', '.join(summary)}{now}</summary>{hidden}"
+        f"<details open><summary>Steps: {', '.join(summary)}{now}</summary>{hidden}"
         f'<div class="dn-scroll" tabindex="0" role="group" aria-label="Steps"><table>{rows}</table></div></details>'
     )
 
 
 def _step(step: StepView, scene: Scene) -> str:
-    status = "interrupted" if step.status == "running" and not scene.view.is_active else step.status
+    status = step.status
     took = "" if step.duration_ms is None else duration(step.duration_ms / 1000)
     if status == "running" and step.started_at is not None:
         took = _ticking(max(0.0, (scene.now - step.started_at).total_seconds()))
@@ -258,7 +264,7 @@ def _step(step: StepView, scene: Scene) -> str:
     error = f'<div class="dn-error">{escape(step.error.partition(chr(10))[0][:200])}</div>' if step.error else ""
     return (
         f'<tr data-key="{step.sequence}"><td class="dn-state" data-status="{status}">{_icon(status)} {status}</td>'
-        f"<td>{escape(step.name)}{reused}{error}</td><td>{took}</td></tr>"
+        f'<td class="dn-wide">{escape(step.name)}{reused}{error}</td><td>{took}</td></tr>'
     )
 
 
@@ -270,8 +276,8 @@ def _log(view: RunView) -> str:
     latest = _aside(view.lines[-1].message.rstrip().rpartition("\n")[2][:200])
     rows = "".join(map(_line, view.lines))
     return (
-        f"<details><summary>Log: {count:,} {'line' if count == 1 else 'lines'}{hidden}{latest}</summary>"
-        f'<div class="dn-scroll" data-follow tabindex="0" role="group" aria-label="Log"><table>{rows}</table></div>'
+        f"<details open><summary>Log: {count:,} {'line' if count == 1 else 'lines'}{hidden}{latest}</summary>"
+        f'<div class="dn-scroll" tabindex="0" role="group" aria-label="Log"><table>{rows}</table></div>'
         "</details>"
     )
 
@@ -281,7 +287,7 @@ def _line(entry: LineView) -> str:
     message = escape(entry.message.rstrip()[:_MOST_OF_A_LINE])
     return (
         f'<tr data-key="{entry.sequence}" data-level="{entry.level}"><td>{_clock(entry.timestamp)}</td>'
-        f"<td>{entry.level}</td><td><span>{message}</span>{step}</td></tr>"
+        f'<td>{entry.level}</td><td class="dn-wide">{message}{step}</td></tr>'
     )
 
 

@@ -1,0 +1,1 @@
+"""The magics: ``%durably``, ``%runs``, ``%events``, ``%watch``, ``%cancel`` and ``%%job``."""

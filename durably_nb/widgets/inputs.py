@@ -1,0 +1,338 @@
+"""Controls: the core widget that fits a type hint, and how what is filled in is read as a value."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import math
+import sys
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_origin
+from uuid import UUID
+
+import ipywidgets
+import pydantic
+from pydantic_core import to_jsonable_python
+
+from durably_nb.wording import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from durably_nb.widgets.hints import Hint, Limits
+
+EMPTY: Final = object()
+"""What a control gives in which nothing is filled in; as a start: that there is none."""
+
+_MOST_STEPS: Final = 1000
+"""With more steps than this a slider cannot be set by hand."""
+
+_SAFE: Final = 2**53
+"""Browsers know whole numbers exactly up to here."""
+
+_MOST_ROWS: Final = 8
+_COLLECTIONS: Final = (list, tuple, set, frozenset)
+_SPELT: Final = (str, Decimal, UUID, Path, dt.date, dt.datetime, dt.time, dt.timedelta)
+"""Types of which pydantic reads a value from plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A widget to fill in.
+
+    Attributes:
+        widget: The core widget.
+        meaning: Gives the value that a state of the widget stands for, or EMPTY; raises ValueError with a sentence.
+        trait: The trait that is the widget's state.
+        says_none: Whether None can be filled in as any other value can.
+
+    """
+
+    widget: Any
+    meaning: Callable[[Any], object]
+    trait: str = "value"
+    says_none: bool = False
+
+    @property
+    def state(self) -> object:
+        """What is filled in, as the widget has it."""
+        return getattr(self.widget, self.trait)
+
+    def read(self) -> object:
+        """Give what is filled in as a value, or EMPTY.
+
+        Raises:
+            ValueError: If it cannot be read; the message is a sentence.
+
+        """
+        return self.meaning(self.state)
+
+
+def control_for(hint: Hint, start: object) -> Control:
+    """Give the control for a type hint, with `start` filled in: a value or EMPTY."""
+    fitting = _fitting(hint)
+    control = None if fitting is None else fitting(hint, start)
+    return control or _literal(hint, start)
+
+
+def _fitting(hint: Hint) -> Callable[[Hint, Any], Control | None] | None:
+    """Give what makes a control for such values; that in turn gives None if it cannot show the start."""
+    if hint.choices or (hint.kind is bool and hint.takes_none):
+        return _choice
+    if hint.items is not None:
+        return _selection if hint.items.choices else _listing
+    return _BY_KIND.get(hint.kind) if isinstance(hint.kind, type) else None
+
+
+# --- numbers and flags ---
+
+
+def _flag(_: Hint, start: object) -> Control | None:
+    value = _first(start, bool, neutral=False)
+    return None if value is None else Control(ipywidgets.Checkbox(value=value), _itself)
+
+
+def _whole(hint: Hint, start: object) -> Control | None:
+    limits = hint.whole_limits()
+    value = _first(start, int, neutral=limits.nearest(0))
+    if max(abs(number) for number in (value, limits.low, limits.high, 0) if number is not None) > _SAFE:
+        return None
+    return _number(value, limits, _WHOLE)
+
+
+def _real(hint: Hint, start: object) -> Control | None:
+    limits = hint.real_limits()
+    value = _first(float(start) if type(start) is int else start, float, neutral=limits.nearest(0.0))
+    if limits.step is None and limits.low is not None and limits.high is not None:
+        hundredth = (limits.high - limits.low) / 100
+        if 0 < hundredth < math.inf:
+            limits = replace(limits, step=10.0 ** math.floor(math.log10(hundredth)))
+    return _number(value, limits, _REAL)
+
+
+class _NumberWidgets(NamedTuple):
+    """What there is to fill in a number: between two bounds, with one or far ones, with none."""
+
+    slider: Callable[..., Any]
+    bounded: Callable[..., Any]
+    free: Callable[..., Any]
+    greatest: float
+
+
+_WHOLE: Final = _NumberWidgets(ipywidgets.IntSlider, ipywidgets.BoundedIntText, ipywidgets.IntText, _SAFE)
+_REAL: Final = _NumberWidgets(
+    partial(ipywidgets.FloatSlider, readout_format=".6"),
+    ipywidgets.BoundedFloatText,
+    ipywidgets.FloatText,
+    sys.float_info.max,
+)
+
+
+def _number(value: Any, limits: Limits, widgets: _NumberWidgets) -> Control | None:  # noqa: ANN401 - a number or None
+    low, high, step = limits.low, limits.high, limits.step
+    if value is None or not math.isfinite(value) or limits.nearest(value) != value:
+        return None
+    if low is None and high is None:
+        return Control(widgets.free(value=value, step=step), _itself)
+    if low is not None and high is not None and step and low < high <= low + step * _MOST_STEPS:
+        return Control(widgets.slider(value=value, min=low, max=high, step=step), _itself)
+    least = -widgets.greatest if low is None else low
+    most = widgets.greatest if high is None else high
+    if least > most:
+        return None
+    return Control(widgets.bounded(value=value, min=least, max=most, step=step), _itself)
+
+
+# --- text, dates and what is written as text ---
+
+
+def _text(_: Hint, start: object) -> Control | None:
+    value = _first(start, str, neutral="")
+    if value is None:
+        return None
+    return Control((ipywidgets.Textarea if "\n" in value else ipywidgets.Text)(value=value), _itself)
+
+
+def _date(_: Hint, start: object) -> Control | None:
+    return _picker(ipywidgets.DatePicker, start, dt.date)
+
+
+def _moment(_: Hint, start: object) -> Control | None:
+    is_aware = type(start) is dt.datetime and start.tzinfo is not None
+    return _picker(ipywidgets.DatetimePicker if is_aware else ipywidgets.NaiveDatetimePicker, start, dt.datetime)
+
+
+def _aware_moment(_: Hint, start: object) -> Control | None:
+    return _picker(ipywidgets.DatetimePicker, start, dt.datetime)
+
+
+def _time(_: Hint, start: object) -> Control | None:
+    return _picker(ipywidgets.TimePicker, start, dt.time)
+
+
+def _picker(widget: Any, start: object, kind: type) -> Control | None:  # noqa: ANN401 - ipywidgets is not typed
+    if start is EMPTY or start is None or type(start) is kind:
+        value = None if start is EMPTY else start
+        return Control(widget(value=value), lambda picked: EMPTY if picked is None else picked, says_none=True)
+    return None
+
+
+def _spelt(hint: Hint, start: object) -> Control | None:
+    """Give a field for what pydantic reads from text: a path, a decimal number, a span of time."""
+    if start is EMPTY or start is None:
+        text = ""
+    elif isinstance(start, hint.kind):
+        text = str(to_jsonable_python(start))
+    else:
+        return None
+    widget = ipywidgets.Text(value=text, placeholder=str(hint))
+    return Control(widget, lambda written: written.strip() or EMPTY, says_none=True)
+
+
+def _literal(hint: Hint, start: object) -> Control:
+    """Give a field for what Python writes as a literal, whatever it is."""
+    text = "" if start is EMPTY else repr(start) if _is_literal(start) else None
+    placeholder = f"{hint}, as Python writes it" if text is not None else f"{shown(start)}, if left empty"
+    widget = ipywidgets.Text(value=text or "", placeholder=placeholder)
+    return Control(widget, lambda written: _evaluated(written) if written.strip() else EMPTY, says_none=True)
+
+
+def _is_literal(value: object) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except Exception:  # noqa: BLE001 - whatever the repr or the comparison of an object of the user's can raise
+        return False
+
+
+def _evaluated(text: str) -> object:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise ValueError(
+            f"{shown(text)} is not what Python writes for a value: text needs quotes ('AA'), a list brackets ([1, 2])."
+        ) from None
+
+
+# --- choices and lists ---
+
+
+def _choice(hint: Hint, start: object) -> Control | None:
+    values = list(hint.choices or (True, False))
+    if hint.takes_none:
+        values = [None, *(value for value in values if value is not None)]
+        start = None if start is EMPTY else start
+    index = _index(start, values)
+    if index is None and start is not EMPTY and start is not None:
+        return None
+    widget = ipywidgets.Dropdown(options=_options(values), index=index)
+    return Control(widget, lambda at: EMPTY if at is None else values[at], trait="index", says_none=True)
+
+
+def _selection(hint: Hint, start: object) -> Control | None:
+    """Give a list of which several can be selected."""
+    values = list(hint.items.choices) if hint.items else []
+    chosen = _members(start)
+    indexes = [_index(one, values) for one in chosen or ()]
+    if chosen is None or None in indexes or len(set(indexes)) < len(indexes):
+        return None
+    widget = ipywidgets.SelectMultiple(
+        options=_options(values), index=tuple(indexes), rows=min(max(len(values), 2), _MOST_ROWS)
+    )
+    return Control(widget, lambda at: _collected(hint, [values[each] for each in at]), trait="index")
+
+
+def _listing(hint: Hint, start: object) -> Control | None:
+    """Give a field for simple values with commas between them."""
+    item = hint.items
+    read = _split if item is not None and item.kind in _SPELT and not item.takes_none else _listed
+    given = _members(start)
+    if item is None or given is None or (read is _listed and item.kind not in (int, float, bool)):
+        return None
+    plain = to_jsonable_python(given) if all(isinstance(one, item.kind) for one in given) else given
+    fitting = (text for text in (", ".join(map(str, plain)), repr(plain)) if _reads_as(read, text, plain))
+    text = next(fitting, None)
+    if text is None:
+        return None
+    widget = ipywidgets.Text(value=text, placeholder=f"{item}, with commas between")
+    return Control(widget, lambda written: _collected(hint, read(written)))
+
+
+def _split(text: str) -> list[Any]:
+    """Read text with commas between; where it has commas itself, a list as Python writes it."""
+    if text.strip().startswith("["):
+        return _listed(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _listed(text: str) -> list[Any]:
+    """Read numbers with commas between, or a list as Python writes it."""
+    found = _evaluated(text if text.strip().startswith("[") else f"[{text}]")
+    if not isinstance(found, list):
+        raise ValueError(f"{shown(text)} is not a list: write its values with commas between.")  # noqa: TRY004 - of the text
+    return found
+
+
+def _reads_as(read: Callable[[str], list[Any]], text: str, values: list[Any]) -> bool:
+    try:
+        return read(text) == values
+    except ValueError:
+        return False
+
+
+def _members(start: object) -> list[Any] | None:
+    """Give what a start has in it; None if it is no collection."""
+    if start is EMPTY or start is None:
+        return []
+    return list(start) if isinstance(start, _COLLECTIONS) else None
+
+
+def _collected(hint: Hint, values: list[Any]) -> object:
+    """Give the values in the collection that the hint names; pydantic converts no list in its strict mode."""
+    collection = get_origin(hint.kind)
+    return collection(values) if collection in _COLLECTIONS else values
+
+
+def _options(values: Sequence[object]) -> list[tuple[str, int]]:
+    return [(_label(value), index) for index, value in enumerate(values)]
+
+
+def _label(value: object) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    return value if isinstance(value, str) else repr(value)
+
+
+def _index(value: object, values: Sequence[object]) -> int | None:
+    """Give the place of a value: True is not 1 here."""
+    return next((i for i, one in enumerate(values) if type(one) is type(value) and one == value), None)
+
+
+# --- helpers of all ---
+
+
+def _first(start: object, kind: type, *, neutral: object) -> Any:  # noqa: ANN401 - a value of that kind, or None
+    """Give what is filled in first; None if the start is of another kind."""
+    if start is EMPTY or start is None:
+        return neutral
+    return start if type(start) is kind else None
+
+
+def _itself(state: object) -> object:
+    return state
+
+
+_BY_KIND: Final[dict[Any, Callable[[Hint, Any], Control | None]]] = {
+    bool: _flag,
+    int: _whole,
+    float: _real,
+    str: _text,
+    **dict.fromkeys((dt.date, pydantic.PastDate, pydantic.FutureDate), _date),
+    **dict.fromkeys((dt.datetime, pydantic.NaiveDatetime, pydantic.PastDatetime, pydantic.FutureDatetime), _moment),
+    pydantic.AwareDatetime: _aware_moment,
+    dt.time: _time,
+    **dict.fromkeys((Decimal, UUID, Path, dt.timedelta), _spelt),
+}

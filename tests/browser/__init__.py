@@ -1,0 +1,1 @@
+"""The notebook as people see it: JupyterLab in a real browser."""

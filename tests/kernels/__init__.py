@@ -1,0 +1,1 @@
+"""Real kernels, driven as a notebook drives them: by the messages of Jupyter's protocol."""
