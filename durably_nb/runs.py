@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
@@ -16,6 +17,7 @@ from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
 from durably_nb.keywords import showing
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
 from durably_nb.widgets.host import Host as ViewHost
+from durably_nb.widgets.pump import pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 _LOOK_S: Final = 0.5
 """How often somebody who waits without a limit looks whether a worker is still there."""
+
+_DRAW_S: Final = 0.1
+"""How often somebody who waits draws: some front ends ignore what other threads than the cell's send."""
 
 
 class Host(ViewHost, Protocol):
@@ -161,8 +166,8 @@ class Run(traitlets.HasTraits):
             with self._host.waiting():
                 while not self._changed.wait_for(self._has_ended, 0):
                     self._host.refuse_endless(self.id)
-                    self._changed.wait_for(self._has_ended, _LOOK_S)
-        elif not self._changed.wait_for(self._has_ended, timeout):
+                    self._wait(_LOOK_S)
+        elif not self._wait(timeout):
             raise TimeoutError(
                 f"Waited {timeout} seconds for run {self.id} of {self.job_name}, which is {self._standing()}. "
                 "It was not stopped: wait again, or cancel it with run.cancel()."
@@ -391,13 +396,27 @@ class Run(traitlets.HasTraits):
     def _has_ended(self) -> bool:
         return self._ended
 
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for the end, up to so many seconds, and draw meanwhile what is to be drawn."""
+        deadline = time.monotonic() + timeout_s
+        while not self._changed.wait_for(self._has_ended, min(_DRAW_S, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                return False
+            _draw()
+        _draw()
+        return True
+
     def _now(self) -> RunRecord:
         return self._record if self._record.status in TERMINAL else self._host.run_record(self.id)
+
+    def _tick(self) -> None:
+        self._host.refuse_endless(self.id)
+        _draw()
 
     async def _result_soon(self) -> Any:  # noqa: ANN401 - what the job function returned
         try:
             with self._host.waiting():
-                await self._changed.until(self._has_ended, each_tick=lambda: self._host.refuse_endless(self.id))
+                await self._changed.until(self._has_ended, each_tick=self._tick)
         except asyncio.CancelledError:
             # By the stop button, most of all: it is asyncio's, and easily taken for the run's own.
             raise asyncio.CancelledError(
@@ -405,6 +424,11 @@ class Run(traitlets.HasTraits):
             ) from None
         self.raise_if_not_completed()
         return self.output
+
+
+def _draw() -> None:
+    if threading.current_thread() is threading.main_thread():
+        pump.turn()
 
 
 _CHANGES: Final[dict[str, Callable[[Run, Any], None]]] = {

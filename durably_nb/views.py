@@ -163,7 +163,9 @@ def _step_started(view: RunView, event: Any) -> dict[str, Any]:  # noqa: ANN401 
         started_at=event.timestamp,
         sequence=event.sequence,
     )
-    return _with_steps(view, (*view.steps, step))
+    # One that is executed again, as its code has changed, was not reused.
+    before = (replace(one, reused=False) if one.name == step.name else one for one in view.steps)
+    return _with_steps(view, (*before, step))
 
 
 def _step_ended(status: StepStatus) -> Callable[[RunView, Any], dict[str, Any]]:

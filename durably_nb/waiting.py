@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from durably_nb import clicks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,6 +58,7 @@ class Wakeup:
         try:
             while not predicate():
                 each_tick()
+                clicks.take()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), _TICK_S)
                 woken.clear()

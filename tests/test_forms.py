@@ -410,21 +410,21 @@ def test_each_type_has_its_control(  # noqa: PLR0913, PLR0917 - two fixtures, an
 @pytest.mark.parametrize(
     ("hint", "widget", "bounds"),
     [
-        (Annotated[int, pydantic.Field(ge=1, le=12)], ipywidgets.IntSlider, (1, 12, 1)),
-        (Annotated[int, pydantic.Field(gt=0, lt=10, multiple_of=3)], ipywidgets.IntSlider, (3, 9, 3)),
-        (Annotated[int, annotated_types.Interval(ge=2, lt=5)], ipywidgets.IntSlider, (2, 4, 1)),
+        (Annotated[int, pydantic.Field(ge=1, le=12)], ipywidgets.BoundedIntText, (1, 12, 1)),
+        (Annotated[int, pydantic.Field(gt=0, lt=10, multiple_of=3)], ipywidgets.BoundedIntText, (3, 9, 3)),
+        (Annotated[int, annotated_types.Interval(ge=2, lt=5)], ipywidgets.BoundedIntText, (2, 4, 1)),
         (Annotated[int, annotated_types.Ge(1), annotated_types.Le(10**6)], ipywidgets.BoundedIntText, (1, 10**6, 1)),
         (pydantic.PositiveInt, ipywidgets.BoundedIntText, (1, 2**53, 1)),
-        (Annotated[float, pydantic.Field(ge=0, le=1)], ipywidgets.FloatSlider, (0, 1, 0.01)),
-        (Annotated[float, pydantic.Field(gt=0, le=1, multiple_of=0.25)], ipywidgets.FloatSlider, (0, 1, 0.25)),
-        (Annotated[int | None, pydantic.Field(ge=1, le=12)], ipywidgets.IntSlider, (1, 12, 1)),
-        (Optional[Annotated[int, pydantic.Field(ge=1, le=12)]], ipywidgets.IntSlider, (1, 12, 1)),  # noqa: UP045 - as some write it
+        (Annotated[float, pydantic.Field(ge=0, le=1)], ipywidgets.BoundedFloatText, (0, 1, None)),
+        (Annotated[float, pydantic.Field(gt=0, le=1, multiple_of=0.25)], ipywidgets.BoundedFloatText, (0, 1, 0.25)),
+        (Annotated[int | None, pydantic.Field(ge=1, le=12)], ipywidgets.BoundedIntText, (1, 12, 1)),
+        (Optional[Annotated[int, pydantic.Field(ge=1, le=12)]], ipywidgets.BoundedIntText, (1, 12, 1)),  # noqa: UP045 - as some write it
     ],
 )
 def test_bounds_are_those_of_the_hint(
     taking: Callable[..., Reader], hint: object, widget: type[Any], bounds: tuple[float, float, float]
 ) -> None:
-    """A number between two bounds has a slider, if one can be set by hand; one with one bound keeps to that."""
+    """A field for a number with bounds keeps to them, and goes in the steps of the hint."""
     control = taking(hint).control("value")
     assert isinstance(control, widget)
     assert (control.min, control.max, control.step) == bounds
@@ -436,6 +436,7 @@ def test_bounds_are_those_of_the_hint(
     [
         (Literal["fast", "slow"], ["fast", "slow"], ["fast", "slow"]),
         (Literal[1, True], ["1", "True"], [1, True]),
+        (Literal[1, "1"], ["1", "'1'"], [1, "1"]),
         (Colour, ["RED", "BLUE"], [Colour.RED, Colour.BLUE]),
         (Colour | None, ["None", "RED", "BLUE"], [None, Colour.RED, Colour.BLUE]),
         (bool | None, ["None", "True", "False"], [None, True, False]),
@@ -454,6 +455,14 @@ def test_choices_are_chosen_from(
         control.index = index
         reader.press()
         assert given() is value
+
+
+def test_bounds_are_said(taking: Callable[..., Reader]) -> None:
+    """What a number may be stands beside its field, with what there is to say of it."""
+    hint = Annotated[int, pydantic.Field(ge=1, le=12, description="1 is January")]
+    assert "1 is January · 1 to 12" in taking(hint).text()
+    assert "from 1" in taking(pydantic.PositiveInt).text()
+    assert "up to 1,000" in taking(Annotated[float, pydantic.Field(le=1000)]).text()
 
 
 def test_several_can_be_selected(taking: Callable[..., Reader], given: Callable[[], Any]) -> None:
@@ -518,6 +527,8 @@ def test_an_emptied_date_is_none(taking: Callable[..., Reader], given: Callable[
         (dt.date, dt.date(2026, 1, 31)),
         (dt.datetime, dt.datetime(2026, 1, 31, tzinfo=dt.UTC)),
         (dt.datetime, dt.datetime(2026, 1, 31)),  # noqa: DTZ001 - naive
+        (pydantic.AwareDatetime, dt.datetime(2026, 1, 31, tzinfo=dt.UTC)),
+        (pydantic.AwareDatetime, dt.datetime(2026, 1, 31)),  # noqa: DTZ001 - naive
         (Literal["a", "b"], "c"),
         (Literal["a", "b"], None),
         (Colour, Colour.BLUE),
@@ -570,12 +581,26 @@ def test_a_default_that_cannot_be_shown_is_named(taking: Callable[..., Reader], 
     assert given() == Carrier(code="UA", flights=2)
 
 
-def test_text_without_quotes_is_explained(taking: Callable[..., Reader]) -> None:
-    """Where Python's own way of writing is asked for, somebody who leaves out the quotes is told."""
-    reader = taking(Any)
-    reader.control("value").value = "AA"
+@pytest.mark.parametrize(
+    ("hint", "written", "problem"),
+    [
+        (Any, "AA", "text needs quotes"),
+        (dict[str, int], "{'a': 'b'}", "valid integer"),
+        (list[int], "1 2", "with commas between"),
+        (list[int], "1], [2", "with commas between"),
+        (set[int], "[[1], [2]]", "set"),
+        (Path, " ", "A value is needed"),
+        (Decimal, "much", "valid decimal"),
+    ],
+)
+def test_what_cannot_be_read_is_explained(
+    taking: Callable[..., Reader], hint: object, written: str, problem: str
+) -> None:
+    """Somebody who writes something else than is asked for is told what to write."""
+    reader = taking(hint)
+    reader.control("value").value = written
     reader.press()
-    assert "text needs quotes" in reader.problem("value")
+    assert problem in reader.problem("value")
 
 
 def test_events_tell_what_was_filled_in(d: dn.Durably, heard: Heard) -> None:

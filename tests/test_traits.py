@@ -47,7 +47,7 @@ def _paused() -> Iterator[None]:
 
 
 def handles(d: Durably) -> int:
-    return len(d._dispatch._handles)
+    return len(d._dispatch._followers)
 
 
 def test_the_traits_follow_the_run(job: Job, idle: Durably) -> None:

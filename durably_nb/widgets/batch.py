@@ -32,12 +32,13 @@ class _Command:
     done: str
 
 
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "cancel": _Command(lambda host, run_id: host.cancel(run_id), "cancelled"),
     "resume": _Command(lambda host, run_id: host.resume(run_id), "resumed"),
     "again": _Command(lambda host, run_id: host.retrigger(run_id), "triggered again"),
     "delete": _Command(lambda host, run_id: host.delete_run(run_id), "deleted"),
 }
+"""What can be done to several runs at once, by the name that a front end has for it."""
 
 
 def commands_for(run: RunRecord) -> list[str]:
@@ -54,7 +55,7 @@ def attempt(run: RunRecord) -> int:
 
 def carry_out_all(host: Host, name: str, attempts: Mapping[str, int]) -> str:
     """Carry out a command for runs, each as it stood at that attempt; say for how many, and why not for all."""
-    command = _COMMANDS[name]
+    command = COMMANDS[name]
     problems = []
     for run_id, seen in attempts.items():
         try:

@@ -16,7 +16,7 @@ import traitlets
 from durably_nb.errors import DurablyError
 from durably_nb.models import RUN_STATUSES
 from durably_nb.widgets import outputs, render, tables
-from durably_nb.widgets.batch import attempt, carry_out_all, commands_for
+from durably_nb.widgets.batch import COMMANDS, attempt, carry_out_all, commands_for
 from durably_nb.widgets.commands import carry_out
 from durably_nb.widgets.face import free_replies
 from durably_nb.widgets.host import Host
@@ -225,7 +225,7 @@ class Dashboard:
                 self._answers = (self._answers[0], "")
             case {"open": str() | None as run_id}:
                 self._wishes.append(run_id)
-            case {"command": str(command), "attempts": dict(attempts)}:
+            case {"command": str(command), "attempts": dict(attempts)} if command in COMMANDS:
                 carry_out(partial(self._carry_out, command, attempts), self._answer)
                 return
         self._is_asked = True

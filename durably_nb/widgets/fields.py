@@ -35,7 +35,7 @@ class Field:
         self._is_required = parameter.required
         self._control = control_for(self._hint, EMPTY if parameter.default is Raw.empty else parameter.default)
         self._none = self._none_box(is_none=parameter.default is None)
-        self._note = ipywidgets.HTML()
+        self._note = ipywidgets.HTML(layout={"flex": "1 1 14rem"})  # beside the control, below it where it is narrow
         self._untouched = self._state()
         control = self._control.widget
         control.description = self.name
@@ -66,7 +66,8 @@ class Field:
 
     def show(self, problem: str | None) -> None:
         """Say what is wrong; None: nothing is."""
-        self._note.value = described(self._hint.about) if problem is None else alarming(problem)
+        about = " · ".join(filter(None, (self._hint.about, self._control.remark)))
+        self._note.value = described(about) if problem is None else alarming(problem)
 
     def _none_box(self, *, is_none: bool) -> Any:  # noqa: ANN401 - ipywidgets is not typed
         """Give the box to say None with, for controls that have no other way."""

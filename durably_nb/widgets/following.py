@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from durably_nb.store import RecentEvents
 
 _MOST_READ: Final = 3 * MOST_SHOWN
-"""Of each kind of event, so many are read: a step has two, a beginning and an end."""
+"""Of each kind of event, so many are read: the rate is told from more progress than there are steps shown."""
 
 
 class Follower(Protocol):

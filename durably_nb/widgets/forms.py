@@ -108,10 +108,10 @@ class Form:
 
     def _on_click(self, _: object) -> None:
         """Take what is filled in, once at a time; called by the kernel, on any of its threads."""
+        given, outcome = self._read()
         if self._is_retired or not self._clicked.acquire(blocking=False):
             return
         self._button.disabled = True
-        given, outcome = self._read()
         carry_out(partial(self._carry_out, given, outcome), partial(self._note, outcome))
 
     def _read(self) -> tuple[dict[str, object], _Outcome]:

@@ -23,6 +23,12 @@ class Limits:
     high: float | None
     step: float | None
 
+    def __str__(self) -> str:
+        """Give them in words: ``1 to 12``, ``from 1``, ``up to 12``."""
+        if self.low is None:
+            return "" if self.high is None else f"up to {self.high:,}"
+        return f"from {self.low:,}" if self.high is None else f"{self.low:,} to {self.high:,}"
+
     def nearest(self, value: float) -> float:
         """Give the number between them that is nearest to another."""
         value = value if self.low is None else max(value, self.low)

@@ -6,12 +6,12 @@ import ast
 import datetime as dt
 import math
 import sys
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_origin
 from uuid import UUID
 
 import ipywidgets
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 EMPTY: Final = object()
 """What a control gives in which nothing is filled in; as a start: that there is none."""
-
-_MOST_STEPS: Final = 1000
-"""With more steps than this a slider cannot be set by hand."""
 
 _SAFE: Final = 2**53
 """Browsers know whole numbers exactly up to here."""
@@ -49,6 +46,7 @@ class Control:
         meaning: Gives the value that a state of the widget stands for, or EMPTY; raises ValueError with a sentence.
         trait: The trait that is the widget's state.
         says_none: Whether None can be filled in as any other value can.
+        remark: What to know before filling it in, if anything.
 
     """
 
@@ -56,6 +54,7 @@ class Control:
     meaning: Callable[[Any], object]
     trait: str = "value"
     says_none: bool = False
+    remark: str = ""
 
     @property
     def state(self) -> object:
@@ -101,50 +100,26 @@ def _whole(hint: Hint, start: object) -> Control | None:
     value = _first(start, int, neutral=limits.nearest(0))
     if max(abs(number) for number in (value, limits.low, limits.high, 0) if number is not None) > _SAFE:
         return None
-    return _number(value, limits, _WHOLE)
+    return _number(value, limits, ipywidgets.IntText, ipywidgets.BoundedIntText, _SAFE)
 
 
 def _real(hint: Hint, start: object) -> Control | None:
     limits = hint.real_limits()
     value = _first(float(start) if type(start) is int else start, float, neutral=limits.nearest(0.0))
-    if limits.step is None and limits.low is not None and limits.high is not None:
-        hundredth = (limits.high - limits.low) / 100
-        if 0 < hundredth < math.inf:
-            limits = replace(limits, step=10.0 ** math.floor(math.log10(hundredth)))
-    return _number(value, limits, _REAL)
+    return _number(value, limits, ipywidgets.FloatText, ipywidgets.BoundedFloatText, sys.float_info.max)
 
 
-class _NumberWidgets(NamedTuple):
-    """What there is to fill in a number: between two bounds, with one or far ones, with none."""
-
-    slider: Callable[..., Any]
-    bounded: Callable[..., Any]
-    free: Callable[..., Any]
-    greatest: float
-
-
-_WHOLE: Final = _NumberWidgets(ipywidgets.IntSlider, ipywidgets.BoundedIntText, ipywidgets.IntText, _SAFE)
-_REAL: Final = _NumberWidgets(
-    partial(ipywidgets.FloatSlider, readout_format=".6"),
-    ipywidgets.BoundedFloatText,
-    ipywidgets.FloatText,
-    sys.float_info.max,
-)
-
-
-def _number(value: Any, limits: Limits, widgets: _NumberWidgets) -> Control | None:  # noqa: ANN401 - a number or None
-    low, high, step = limits.low, limits.high, limits.step
+def _number(value: Any, limits: Limits, free: Any, bounded: Any, greatest: float) -> Control | None:  # noqa: ANN401 - ipywidgets is not typed
+    """Give a field for a number. No slider: it has no name for those who hear a page, and is not precise."""
     if value is None or not math.isfinite(value) or limits.nearest(value) != value:
         return None
-    if low is None and high is None:
-        return Control(widgets.free(value=value, step=step), _itself)
-    if low is not None and high is not None and step and low < high <= low + step * _MOST_STEPS:
-        return Control(widgets.slider(value=value, min=low, max=high, step=step), _itself)
-    least = -widgets.greatest if low is None else low
-    most = widgets.greatest if high is None else high
-    if least > most:
+    if limits.low is None and limits.high is None:
+        return Control(free(value=value, step=limits.step), _itself)
+    low = -greatest if limits.low is None else limits.low
+    high = greatest if limits.high is None else limits.high
+    if low > high:
         return None
-    return Control(widgets.bounded(value=value, min=least, max=most, step=step), _itself)
+    return Control(bounded(value=value, min=low, max=high, step=limits.step), _itself, remark=str(limits))
 
 
 # --- text, dates and what is written as text ---
@@ -161,13 +136,12 @@ def _date(_: Hint, start: object) -> Control | None:
     return _picker(ipywidgets.DatePicker, start, dt.date)
 
 
-def _moment(_: Hint, start: object) -> Control | None:
-    is_aware = type(start) is dt.datetime and start.tzinfo is not None
+def _moment(hint: Hint, start: object) -> Control | None:
+    zone = start.tzinfo if isinstance(start, dt.datetime) else None
+    if isinstance(start, dt.datetime) and zone is None and hint.kind is pydantic.AwareDatetime:
+        return None
+    is_aware = zone is not None or hint.kind is pydantic.AwareDatetime
     return _picker(ipywidgets.DatetimePicker if is_aware else ipywidgets.NaiveDatetimePicker, start, dt.datetime)
-
-
-def _aware_moment(_: Hint, start: object) -> Control | None:
-    return _picker(ipywidgets.DatetimePicker, start, dt.datetime)
 
 
 def _time(_: Hint, start: object) -> Control | None:
@@ -270,10 +244,11 @@ def _split(text: str) -> list[Any]:
 
 def _listed(text: str) -> list[Any]:
     """Read numbers with commas between, or a list as Python writes it."""
-    found = _evaluated(text if text.strip().startswith("[") else f"[{text}]")
-    if not isinstance(found, list):
-        raise ValueError(f"{shown(text)} is not a list: write its values with commas between.")  # noqa: TRY004 - of the text
-    return found
+    with suppress(ValueError):
+        found = _evaluated(text if text.strip().startswith("[") else f"[{text}]")
+        if isinstance(found, list):
+            return found
+    raise ValueError(f"{shown(text)} is no list of such values: write them with commas between.")
 
 
 def _reads_as(read: Callable[[str], list[Any]], text: str, values: list[Any]) -> bool:
@@ -293,17 +268,17 @@ def _members(start: object) -> list[Any] | None:
 def _collected(hint: Hint, values: list[Any]) -> object:
     """Give the values in the collection that the hint names; pydantic converts no list in its strict mode."""
     collection = get_origin(hint.kind)
-    return collection(values) if collection in _COLLECTIONS else values
+    with suppress(TypeError):  # what is in a set must be hashable; pydantic says so better
+        return collection(values) if collection in _COLLECTIONS else values
+    return values
 
 
 def _options(values: Sequence[object]) -> list[tuple[str, int]]:
-    return [(_label(value), index) for index, value in enumerate(values)]
-
-
-def _label(value: object) -> str:
-    if isinstance(value, Enum):
-        return value.name
-    return value if isinstance(value, str) else repr(value)
+    """Give choices by label, each as its place: an enum's by name, text as it is unless something else reads so too."""
+    labels = [value.name if isinstance(value, Enum) else str(value) for value in values]
+    if len(set(labels)) < len(labels):
+        labels = [repr(value) for value in values]
+    return [(label, index) for index, label in enumerate(labels)]
 
 
 def _index(value: object, values: Sequence[object]) -> int | None:
@@ -331,8 +306,8 @@ _BY_KIND: Final[dict[Any, Callable[[Hint, Any], Control | None]]] = {
     float: _real,
     str: _text,
     **dict.fromkeys((dt.date, pydantic.PastDate, pydantic.FutureDate), _date),
-    **dict.fromkeys((dt.datetime, pydantic.NaiveDatetime, pydantic.PastDatetime, pydantic.FutureDatetime), _moment),
-    pydantic.AwareDatetime: _aware_moment,
+    **dict.fromkeys((dt.datetime, pydantic.AwareDatetime, pydantic.NaiveDatetime), _moment),
+    **dict.fromkeys((pydantic.PastDatetime, pydantic.FutureDatetime), _moment),
     dt.time: _time,
     **dict.fromkeys((Decimal, UUID, Path, dt.timedelta), _spelt),
 }

@@ -8,6 +8,7 @@ panel hides it, so that it is seen only where no kernel draws the panel.
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
@@ -19,6 +20,8 @@ from durably_nb.widgets import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durably_nb.widgets.faces import Face
 
 _KEPT_AFTER_S: Final = 2.0
 _KEPT_LESS: Final = 4
@@ -68,9 +71,11 @@ class Closable(Protocol):
 class Panel(Closable, Protocol):
     """A panel, as far as its output cares."""
 
+    is_retired: bool
+
     @property
-    def is_retired(self) -> bool:
-        """Whether its store was closed."""
+    def widget(self) -> Face:
+        """The widget."""
 
     def scene(self) -> render.Scene:
         """Give what was drawn last."""
@@ -119,11 +124,6 @@ class _Output:
         self.cell.publish(self.id, self._bundle(scene), update=False)
         panel.on_drawn(self._follow)
 
-    def close_if_ended(self) -> None:
-        """Close the panel, unless its run goes on again."""
-        if self._is_record:
-            self.panel.close()
-
     def _follow(self, scene: render.Scene) -> float | None:
         """Show what became of the run: its end, or that it goes on again."""
         if scene.view.is_active and not self.panel.is_retired:
@@ -136,7 +136,7 @@ class _Output:
             self.cell.publish(self.id, _record(scene), update=True)
             if self._has_kept:
                 self.cell.publish(f"{self.id}-kept", _NOTHING, update=True)
-            _cells.ended(self)
+            _cells.ended(self.panel)
         return None
 
     def _keep(self, scene: render.Scene) -> float:
@@ -147,7 +147,7 @@ class _Output:
         self._kept_after_s *= _KEPT_LESS
         self._keep_at = time.monotonic() + self._kept_after_s
         first = f"<style>.dn-first-{self.id} {{ display: none }}</style>"
-        html = f'{first}<div class="dn-kept-{scene.view.record.run_id}">{render.record(scene)}</div>'
+        html = f'{first}<div class="{render.kept(self.panel.widget.model_id)}">{render.record(scene)}</div>'
         self.cell.publish(f"{self.id}-kept", _NOTHING | {"text/html": html}, update=self._has_kept)
         self._has_kept = True
         return self._kept_after_s
@@ -161,25 +161,29 @@ class _Cells:
     """The views there are, by the cell that shows them."""
 
     def __init__(self) -> None:
-        self._views: dict[str, list[tuple[str, Closable]]] = {}
-        self._ended: deque[_Output] = deque()
+        self._views: dict[str, list[tuple[str, weakref.ref[Closable]]]] = {}
+        self._ended: deque[weakref.ref[Panel]] = deque()
 
     def add(self, view: Closable, cell: _Cell) -> None:
         """Know of a view; those of an earlier execution of its cell are gone from the page, and are closed."""
         if cell.cell is None:
             return
-        before = self._views.get(cell.cell, [])
-        for execution, other in before:
-            if execution != cell.execution:
-                other.close()
-        here = [(execution, other) for execution, other in before if execution == cell.execution]
-        self._views[cell.cell] = [*here, (cell.execution, view)]
+        here = [(cell.execution, weakref.ref(view))]
+        for execution, other in self._views.get(cell.cell, []):
+            shown = other()
+            if shown is not None and execution == cell.execution:
+                here.append((execution, other))
+            elif shown is not None:
+                shown.close()
+        self._views[cell.cell] = here
 
-    def ended(self, output: _Output) -> None:
-        """Know that an output is a record now."""
-        self._ended.append(output)
+    def ended(self, panel: Panel) -> None:
+        """Know that a record stands in the place of a panel."""
+        self._ended.append(weakref.ref(panel))
         while len(self._ended) > _MOST_ENDED:
-            self._ended.popleft().close_if_ended()
+            oldest = self._ended.popleft()()
+            if oldest is not None and not oldest.scene().view.is_active:
+                oldest.close()
 
 
 _cells: Final = _Cells()

@@ -11,7 +11,8 @@ function render({ model, el }) {
   status.className = "dn-note";
   status.setAttribute("role", "status");
   const regions = new Map();
-  let turn = 0;
+  let turn = "";
+  let watch = "";
   let received = performance.now();
   let connected = true;
   let patience = null;
@@ -29,7 +30,7 @@ function render({ model, el }) {
 
   function show(state) {
     if (state.label) root.setAttribute("aria-label", state.label);
-    if (state.turn !== undefined) turn = state.turn;
+    ({ turn = turn, watch = watch } = state);
     for (const [name, html] of Object.entries(state.regions ?? {})) {
       const fresh = document.createElement("template");
       fresh.innerHTML = html;
@@ -65,7 +66,7 @@ function render({ model, el }) {
     for (const button of root.querySelectorAll("button")) {
       if (!is) button.disabled = true;
     }
-    if (!is) say("Disconnected: the kernel of this panel is gone, and this is the last it showed. d.watch(…) shows the run again.");
+    if (!is) say(`Disconnected: its kernel is gone, and this is the last it showed. ${watch} shows the run again.`);
   }
 
   root.addEventListener("click", (event) => {

@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError as _missing:
     if _missing.name != "anywidget":
         raise
-    PanelFace = BarFace  # type: ignore[misc, assignment] # a plain bar shows the run
+    PanelFace = BarFace  # type: ignore[misc] # a plain bar shows the run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ class Panel:
         asked, self._is_asked = self._is_asked, False
         self._view = self._following.view()
         scene = self.scene()
-        regions = render.regions(scene) | {"actions": self._actions(), "kept": _hides_kept(self.run_id)}
+        regions = render.regions(scene) | {"actions": self._actions(), "kept": render.hiding_kept(self.widget.model_id)}
         sent = {} if asked else self._sent
         changed = {name: html for name, html in regions.items() if not render.is_same(sent.get(name), html)}
         if changed:
@@ -156,7 +156,8 @@ class Panel:
         """Give the whole state, as a front end that knows nothing needs it."""
         run = scene.view.record
         label = f"Run {render.short(run.run_id)} of {run.job_name}"
-        return {"turn": self._turn(), "label": label, "regions": self._sent}
+        watch = render.watch(run.run_id)
+        return {"turn": self._turn(), "label": label, "watch": watch, "regions": self._sent}
 
     def _actions(self) -> str:
         """Give the buttons, and what there is to say of a command."""
@@ -248,12 +249,6 @@ def progress_bar(host: Host, run_id: str) -> BarFace:
     face = Panel(host, run_id, BarFace).widget
     assert isinstance(face, BarFace)  # noqa: S101 - for the type checker
     return face
-
-
-def _hides_kept(run_id: str) -> str:
-    """Hide the last known state that is kept for where there is no kernel; see outputs.py."""
-    kept = f".dn-kept-{run_id}"
-    return f"<style>{kept}, .jp-OutputArea-child:has({kept}) {{ display: none }}</style>"
 
 
 def _scene(host: Host, view: RunView) -> render.Scene:

@@ -32,6 +32,7 @@ ICONS: Final = {
     "deleted": "⌫",
 }
 _STEPS_FIRST: Final = ("completed", "running", "failed", "cancelled", "interrupted")
+_MILLISECOND: Final = 0.001
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _SHORT_ID: Final = 6
@@ -74,7 +75,7 @@ def short(run_id: str) -> str:
 def duration(seconds: float) -> str:
     """Give a time span for people: ``340 ms``, ``12.3 s``, ``1:05``, ``2:03:04``; panel.js counts in the same way."""
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{seconds * 1000:.0f} ms" if seconds >= _MILLISECOND else "< 1 ms"
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
     minutes, second = divmod(int(seconds), _MINUTE)
@@ -105,19 +106,13 @@ def is_same(before: str | None, now: str) -> bool:
 
 def record(scene: Scene) -> str:
     """Give the whole as HTML that needs no kernel, no script and no file beside it."""
-    note = ""
-    if scene.view.is_active:
-        note = (
-            f'<p class="dn-note">Last known state, of {_moment(scene.now)}: the run had not ended. '
-            f"{_code('d.watch')} with its id shows it as it is now.</p>"
-        )
-    elif scene.view.record.status in {"failed", "cancelled"} and not scene.view.is_deleted:
-        note = (
-            f'<p class="dn-note">To go on after its last completed step: {_code("run.resume()")}, or '
-            f"{_code(f'd.resume({scene.view.record.run_id!r})')}.</p>"
-        )
     body = "".join(f"<div>{html}</div>" for html in regions(scene).values() if html)
-    return f'<style>{style()}</style><div class="dn-panel dn-record">{body}{note}</div>'
+    return f'<style>{style()}</style><div class="dn-panel dn-record">{body}{_note(scene)}</div>'
+
+
+def watch(run_id: str) -> str:
+    """Give what people type to see a run again."""
+    return f"d.watch({run_id!r})"
 
 
 def brief(scene: Scene) -> str:
@@ -129,6 +124,17 @@ def brief(scene: Scene) -> str:
     elif running is not None:
         about.append(running.name)
     return " · ".join(about)
+
+
+def kept(model_id: str) -> str:
+    """Give the class of the last known state that is kept beside a panel; see outputs.py."""
+    return f"dn-kept-{model_id}"
+
+
+def hiding_kept(model_id: str) -> str:
+    """Give what hides it while the panel is there."""
+    name = f".{kept(model_id)}"
+    return f"<style>{name}, .jp-OutputArea-child:has({name}) {{ display: none }}</style>"
 
 
 def line(scene: Scene) -> str:
@@ -264,7 +270,7 @@ def _step(step: StepView, scene: Scene) -> str:
     error = f'<div class="dn-error">{escape(step.error.partition(chr(10))[0][:200])}</div>' if step.error else ""
     return (
         f'<tr data-key="{step.sequence}"><td class="dn-state" data-status="{status}">{_icon(status)} {status}</td>'
-        f'<td class="dn-wide">{escape(step.name)}{reused}{error}</td><td>{took}</td></tr>'
+        f'<td class="dn-wide">{escape(step.name)}{reused}{error}</td><td class="dn-took">{took}</td></tr>'
     )
 
 
@@ -289,6 +295,19 @@ def _line(entry: LineView) -> str:
         f'<tr data-key="{entry.sequence}" data-level="{entry.level}"><td>{_clock(entry.timestamp)}</td>'
         f'<td>{entry.level}</td><td class="dn-wide">{message}{step}</td></tr>'
     )
+
+
+def _note(scene: Scene) -> str:
+    """Say what a record is, and how to go on from it."""
+    run = scene.view.record
+    if scene.view.is_active:
+        note = f"Last known state, of {_moment(scene.now)}: not ended. As it is now: {_code(watch(run.run_id))}."
+    elif run.status in {"failed", "cancelled"} and not scene.view.is_deleted:
+        resume = _code(f"d.resume({run.run_id!r})")
+        note = f"To go on after its last completed step: {_code('run.resume()')} or {resume}."
+    else:
+        return ""
+    return f'<p class="dn-note">{note}</p>'
 
 
 # --- the smallest pieces ---

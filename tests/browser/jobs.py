@@ -38,3 +38,6 @@ def divide(step, by: int = 0):
 """
 
 RUN: Final = "run = load.trigger()\nrun"
+
+HOSTILE_NAME: Final = "<img src=x onerror=alert(1)>"
+"""Whoever takes this for HTML opens a dialog, and that fails the test."""

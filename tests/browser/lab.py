@@ -173,7 +173,7 @@ class Notebook:
 
     def screenshot(self, name: str, of: Locator | None = None) -> None:
         """Keep a picture of the page, or of a part of it, among the build artefacts."""
-        (self.page if of is None else of).screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+        (of or self.page).screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
     def command(self, name: str, **arguments: object) -> None:
         """Carry out a command of JupyterLab, as its menus do, to the end."""

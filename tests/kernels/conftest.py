@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 INSTALLED = "installed"
+KERNELS = ROOT / ".kernels"
 VERSIONS = ("6.31", "7.3", INSTALLED)
 
 PATIENCE_S = 20
@@ -46,19 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # --- kernels ---
 
 
-def kernel_folder(version: str) -> Path:
-    """Give the folder that holds one version of ipykernel and nothing else."""
-    folder = ROOT / ".kernels" / version
-    assert (folder / "ipykernel").is_dir(), f"ipykernel {version} is not there to be tested with: make .kernels/{version}"
-    return folder
-
-
 @pytest.fixture(scope="session")
 def specs(tmp_path_factory: pytest.TempPathFactory) -> KernelSpecManager:
     """Kernels by the name of their version: this Python, with another ipykernel before its own."""
     folder = tmp_path_factory.mktemp("kernels")
     for version in VERSIONS:
-        first = [] if version == INSTALLED else [str(ROOT / ".kernels" / version)]
+        first = [] if version == INSTALLED else [str(KERNELS / version)]
         spec = {
             "argv": [
                 *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
@@ -76,8 +70,8 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> KernelSpecManager:
 @pytest.fixture(scope="session", params=VERSIONS)
 def kernel(request: pytest.FixtureRequest, specs: KernelSpecManager) -> Iterator[KernelManager]:
     """A running kernel of each version, shared by the tests."""
-    if request.param != INSTALLED:
-        kernel_folder(request.param)
+    there = request.param == INSTALLED or (KERNELS / request.param / "ipykernel").is_dir()
+    assert there, f"ipykernel {request.param} is not there to be tested with; put it there: make kernels"
     manager = KernelManager(kernel_name=request.param, kernel_spec_manager=specs)
     manager.start_kernel()
     yield manager
@@ -162,8 +156,8 @@ class Page:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=PATIENCE_S)
         info: Any = self._client.kernel_info(reply=True, timeout=PATIENCE_S)
-        has_subshells = "kernel subshells" in info["content"].get("supported_features", [])
-        self._subshell = self._asked("create_subshell_request")["subshell_id"] if has_subshells else None
+        self.has_subshells = "kernel subshells" in info["content"].get("supported_features", [])
+        self._subshell = self._asked("create_subshell_request")["subshell_id"] if self.has_subshells else None
 
     def close(self) -> None:
         """Let go of the kernel, which runs on."""
@@ -173,11 +167,13 @@ class Page:
 
     # --- cells ---
 
-    def begin(self, code: str) -> Cell:
-        """Have a cell executed, and go on at once."""
-        msg_id: Any = self._client.execute(code)
-        self.cells[msg_id] = Cell(msg_id)
-        return self.cells[msg_id]
+    def begin(self, code: str, cell_id: str | None = None) -> Cell:
+        """Have a cell executed, and go on at once; the page may say which cell it is."""
+        request = self._client.session.msg("execute_request", {"code": code, "silent": False})
+        request["metadata"] = {"cellId": cell_id} if cell_id else {}
+        cell = self.cells[request["header"]["msg_id"]] = Cell(request["header"]["msg_id"])
+        self._client.shell_channel.send(request)
+        return cell
 
     def finish(self, cell: Cell) -> Cell:
         """Wait until a cell is done."""
@@ -186,9 +182,9 @@ class Page:
         self._reply(cell.id, self._client.get_shell_msg)
         return cell
 
-    def run(self, code: str) -> Cell:
+    def run(self, code: str, cell_id: str | None = None) -> Cell:
         """Execute a cell that raises nothing."""
-        cell = self.finish(self.begin(code))
+        cell = self.finish(self.begin(code, cell_id))
         assert cell.error is None, cell.of("error")[0]["content"]["evalue"]
         return cell
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from jupyter_client.manager import KernelManager
+    from pathlib import Path
+
     from kernels.conftest import Gate, Page
 
 COUNT = """
@@ -42,14 +43,134 @@ def test_a_panel_follows_its_run(page: Page, gate: Gate, wait: str) -> None:
     page.until(lambda: "completed" in panel.text)
 
 
-@pytest.mark.parametrize("wait", ["await run", "run.result()"])
-def test_cancel_comes_through_while_a_cell_waits(page: Page, wait: str) -> None:
-    """Cancel is carried out while a cell waits for the run, which the cell then reports."""
+def test_cancel_comes_through_while_a_cell_awaits(page: Page) -> None:
+    """Cancel is carried out while a cell awaits the run, which is what the cell then says."""
     page.run(PATIENT)
     panel = page.panel("run = patient.trigger()\nrun")
-    cell = page.begin(f"print('waiting')\n{wait}")
+    cell = page.begin("print('waiting')\nawait run")
     page.until(lambda: cell.text and "running" in panel.text)
     page.press(panel, "cancel")
     page.finish(cell)
     assert cell.error == "CancelledError"
     page.until(lambda: "cancelled" in panel.text)
+
+
+def test_cancel_comes_through_while_a_cell_blocks(page: Page) -> None:
+    """Cancel is carried out while a cell blocks, on a subshell; ipykernel 6, without such, does it after the cell."""
+    page.run(PATIENT)
+    panel = page.panel("run = patient.trigger()\nrun")
+    cell = page.begin("print('waiting')\nrun.result()")
+    page.until(lambda: cell.text and "running" in panel.text)
+    page.press(panel, "cancel")
+    if not page.has_subshells:
+        page.interrupt()
+    page.finish(cell)
+    assert cell.error == ("CancelledError" if page.has_subshells else "KeyboardInterrupt")
+    page.until(lambda: "cancelled" in panel.text)
+
+
+def test_cells_come_in_order_after_clicks_that_came_between(page: Page) -> None:
+    """What is clicked while a cell awaits overtakes the cells that are to come, which keep their order."""
+    page.run(PATIENT)
+    panel = page.panel("order = []\nrun = patient.trigger()\nrun")
+    cells = [page.begin("try:\n    await run\nexcept dn.CancelledError:\n    order.append(0)")]
+    cells += [page.begin(f"order.append({number})") for number in (1, 2, 3)]
+    page.press(panel, "cancel")
+    cells += [page.begin(f"order.append({number})") for number in (4, 5)]
+    for cell in cells:
+        page.finish(cell)
+    assert page.run("order").text == "[0, 1, 2, 3, 4, 5]"
+
+
+def test_a_second_click_does_nothing(page: Page) -> None:
+    """Cancel twice at once: the run is cancelled, and nobody complains."""
+    page.run(PATIENT)
+    panel = page.panel("run = patient.trigger()\nrun")
+    page.until(lambda: "running" in panel.text)
+    page.press(panel, "cancel")
+    page.press(panel, "cancel")
+    page.until(lambda: "cancelled" in panel.text and "Resume" in panel.text)
+    page.run("d.stop()")  # what was clicked has been carried out
+    assert "alert" not in "".join(panel.regions.values())
+    assert page.run("list(run.events()['type']).count('run:cancel')").text == "1"
+
+
+def test_a_click_for_an_earlier_attempt_does_nothing(page: Page) -> None:
+    """A Cancel that was meant for an attempt that has ended leaves the resumed run alone; a fresh one ends it."""
+    page.run(PATIENT)
+    panel = page.panel("run = patient.trigger()\nrun")
+    page.until(lambda: "running" in panel.text)
+    late = panel.turn
+    page.press(panel, "cancel")
+    page.until(lambda: "Resume" in panel.text)
+    page.press(panel, "resume")
+    page.until(lambda: "running" in panel.text)
+    page.send(panel, command="cancel", turn=late)
+    page.send(panel, command="no such command", turn=panel.turn)
+    page.send(panel, command="cancel", turn=late)
+    assert page.run("run.status").text == "'leased'"
+    page.until(lambda: "running" in panel.text)
+    page.press(panel, "cancel")
+    page.until(lambda: "Resume" in panel.text)
+    assert page.run("list(run.events()['type']).count('run:cancel')").text == "2"
+
+
+def test_a_click_after_the_end_does_nothing(page: Page, gate: Gate) -> None:
+    """A Cancel that comes when the run has just completed changes nothing, and is no error."""
+    page.run(COUNT)
+    panel = page.panel("run = count.trigger()\nrun")
+    page.until(lambda: "running" in panel.text)
+    late = panel.turn
+    for _ in range(4):
+        gate.passed()
+    page.until(lambda: "completed" in panel.text)
+    page.send(panel, command="cancel", turn=late)
+    assert page.run("run.result()\nrun.status").text == "'completed'"
+    assert "completed" in panel.text
+    assert "alert" not in "".join(panel.regions.values())
+
+
+def test_a_closed_panel_leaves_no_comm(page: Page) -> None:
+    """Two panels of a run are two widgets; each that is closed is gone from the page and from the kernel."""
+    page.run(PATIENT)
+    before = page.comms()
+    first = page.panel("run = patient.trigger()\none = d.watch(run)\none")
+    second = page.panel("two = d.watch(run.id)\ntwo")
+    page.run("one.close()")
+    assert first.id not in page.models
+    page.press(second, "cancel")
+    page.until(lambda: "Resume" in second.text)
+    page.run("two.close()")
+    page.run("d.close()")
+    assert page.comms() == before
+    assert page.run("import threading\n[t.name for t in threading.enumerate() if 'durably' in t.name]").text == "[]"
+
+
+def test_a_cell_that_is_executed_again_leaves_no_second_panel(page: Page) -> None:
+    """Executing the same cell again closes the panel that it had shown; that of another cell stays."""
+    page.run(PATIENT)
+    page.run("run = patient.trigger()")
+    before = page.comms()
+    for _ in range(3):
+        page.run("run", cell_id="a cell")
+    assert len(page.comms() - before) == 1
+
+
+def test_the_panel_of_a_new_kernel_shows_the_run_go_on(page: Page, path: Path, gate: Gate) -> None:
+    """After a restart in the middle, `d.watch` shows the resumed run, with what it did not have to do again."""
+    page.run(COUNT)
+    page.panel("run = count.trigger()\nrun")
+    run_id = page.run("print(run.id)").text.strip()
+    gate.passed()
+    gate.reached()
+    page.restart()
+    page.run(f"import durably_nb as dn\nd = dn.open({str(path)!r})\n{gate.definition}")
+    page.run(COUNT)
+    panel = page.panel(f"d.watch({run_id!r})")
+    gate.passed()  # of the killed kernel
+    for number in 2, 3:
+        gate.passed()
+        page.until(lambda number=number: f"counted {number}" in panel.text)
+    assert "count 1 reused" in panel.text
+    gate.passed()
+    page.until(lambda: "completed" in panel.text)

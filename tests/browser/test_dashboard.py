@@ -1,0 +1,115 @@
+"""The table of all runs: what people filter, open, and command many at once from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from .access import barriers, tabbed
+from .jobs import HOSTILE_NAME, LOAD, OPEN
+from .panels import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Locator
+
+    from .lab import Gate, Notebook
+
+RUNS = """
+@d.job
+def tidy(step, number: int):
+    step.progress(number % 7, 7)
+    if number % 10 == 0:
+        raise ValueError(f"there is nothing to tidy in {number}")
+    return number
+
+for run in tidy.options(labels={"season": "autumn"}).batch_trigger([{"number": number} for number in range(195)]):
+    run.wait()
+loads = load.batch_trigger([{}] * 5)
+"""
+
+
+def rows(output: Locator) -> Locator:
+    """Give the rows of runs."""
+    return output.locator("tbody tr")
+
+
+def test_two_hundred_runs_are_found_opened_and_cancelled(notebook: Callable[..., Notebook], gate: Gate) -> None:
+    """Two hundred runs are paged, counted by state, filtered and searched; a row opens its panel; many are cancelled."""
+    lab = notebook(OPEN, LOAD, RUNS, "d.dashboard()")
+    output = lab.run(0, 1, 2, 3)
+    gate.let(2)
+    expect(output).to_contain_text("of 200")
+    expect(rows(output).first).to_contain_text("load flights")
+    lab.screenshot("dashboard")
+
+    output.get_by_role("button", name="Next page").click()
+    expect(rows(output).first).to_contain_text("tidy")
+    output.get_by_role("button", name="failed").click()
+    expect(output).to_contain_text("of 20")
+    for row in rows(output).all():
+        expect(row).to_contain_text("failed")
+    output.get_by_label("Search").fill("nothing to tidy in 150")
+    expect(rows(output)).to_have_count(1)
+    output.get_by_label("Search").fill("")
+    output.get_by_label("Label").fill("season=spring")
+    expect(output).to_contain_text("No run matches.")
+    output.get_by_role("button", name="Show all runs").click()
+    expect(output).to_contain_text("of 200")
+
+    output.get_by_label("Job", exact=True).select_option("load flights")
+    expect(rows(output)).to_have_count(5)
+    running = rows(output).filter(has_text="running")
+    running.get_by_role("button", name="load flights").click()
+    panel = output.get_by_role("group", name="load flights").locator("visible=true")
+    expect(bar(panel)).to_have_attribute("aria-valuenow", "2")
+    gate.let(1)
+    expect(bar(panel)).to_have_attribute("aria-valuenow", "3")
+    lab.screenshot("dashboard-opened")
+
+    output.get_by_label("Choose all runs on this page").check()
+    output.get_by_role("group", name="Chosen runs").get_by_role("button", name="Cancel").click()
+    gate.let(1)
+    expect(rows(output).filter(has_text="cancelled")).to_have_count(5)
+    lab.screenshot("dashboard-cancelled")
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_everybody_can_use_the_dashboard(notebook: Callable[..., Notebook], gate: Gate, theme: str) -> None:
+    """Every control is reached by Tab and has a name, and contrast suffices."""
+    lab = notebook(OPEN, LOAD, RUNS, "d.dashboard()")
+    lab.theme(f"JupyterLab {theme}")
+    output = lab.run(0, 1, 2, 3)
+    gate.let(2)
+    output.get_by_label("Search").fill("load")
+    expect(rows(output)).to_have_count(5)
+    view = output.locator(".dn-dashboard")
+    assert barriers(view) == ""
+    lab.screenshot(f"dashboard-{theme.lower()}", output)
+    print(tabbed(view))
+    output.get_by_label("Choose all runs on this page").check()
+    print(tabbed(view))
+
+
+def test_a_name_that_looks_like_html_stays_text(notebook: Callable[..., Notebook]) -> None:
+    """Whatever a job, a label or an error is named, the table shows it letter by letter."""
+    hostile = f"""
+    name = {HOSTILE_NAME!r}
+
+    @d.job(name=name)
+    def hostile(step):
+        raise ValueError(name)
+
+    hostile.options(labels={{"label": name}}).trigger().wait()
+    """
+    lab = notebook(OPEN, hostile, "d.dashboard()")
+    output = lab.run(0, 1, 2)
+    expect(rows(output).get_by_text(HOSTILE_NAME, exact=True)).to_be_visible()
+    expect(output.get_by_label("Job", exact=True)).to_contain_text(HOSTILE_NAME)
+    rows(output).get_by_role("button").click()
+    expect(output.locator(".dn-panel")).to_be_visible()
+    expect(output.locator("img")).to_have_count(0)
+    lab.screenshot("dashboard-hostile-name")
