@@ -19,7 +19,11 @@ PYTEST := pytest --numprocesses=auto --dist=worksteal
 
 # What runs again on the older DuckDB: the store and the engine, not the packaging around them.
 # (The tests of files that change hands between the versions run once, and need both.)
-ENGINE_TESTS := tests $(patsubst %,--ignore=tests/test_%.py,architecture notebooks readme versions) --ignore=tests/browser
+ENGINE_TESTS := tests $(patsubst %,--ignore=tests/test_%.py,architecture notebooks readme versions) --ignore=tests/browser \
+  --ignore=tests/kernels
+
+# The versions of ipykernel that are tested beside the newest.
+KERNELS := .kernels/6.31 .kernels/7.3
 
 # Jupyter refuses root unless told; on loopback and with its token it may, as in a container.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -27,7 +31,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Installing a browser takes an administrator.
 AS_ADMIN := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check format lint types tests tests-duckdb1 tests-browser chromium notebooks outputs lab bench clean
+.PHONY: help demo test check format lint types tests tests-duckdb1 tests-browser chromium kernels notebooks outputs lab bench clean
 .NOTPARALLEL:
 
 help: ## list the commands
@@ -56,7 +60,7 @@ outputs: notebooks ## run both notebooks and keep their outputs, for those who r
 	cp build/notebooks/*.ipynb notebooks/
 
 clean: ## remove everything that make made
-	rm -rf $(ENV) $(ENV1) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENV) $(ENV1) .kernels build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find durably_nb tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the checks, one by one -------------------------------------------------
@@ -70,8 +74,10 @@ lint: $(ENV)/.dev ## ruff, all rules
 types: $(ENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
-tests: $(ENV)/.dev $(ENV1)/.test ## all tests, on the newest DuckDB
+tests: $(ENV)/.dev $(ENV1)/.test kernels ## all tests, on the newest DuckDB
 	DURABLY_OTHER_PYTHON=$(CURDIR)/$(ENV1)/bin/python $(BIN)/$(PYTEST) --ignore=tests/browser
+
+kernels: $(KERNELS:=/.made) ## older versions of ipykernel, to be tested beside the newest
 
 tests-duckdb1: $(ENV1)/.test ## store and engine tests on DuckDB 1.5 and pandas 2
 	$(ENV1)/bin/$(PYTEST) $(ENGINE_TESTS)
@@ -104,6 +110,14 @@ $(ENV)/.demo $(ENV)/.dev $(ENV)/.lab: $(ENV)/.%: pyproject.toml | $(ENV)/bin/pyt
 $(ENV1)/.test: pyproject.toml | $(ENV1)/bin/python
 	@echo "Installing durably_nb[test] with DuckDB 1.5 and pandas 2 into $(ENV1) (a minute or two) ..."
 	@$(ENV1)/bin/python $(PIP_INSTALL) --editable '.[test]' 'duckdb>=1.5,<2' 'pandas<3'
+	@touch $@
+
+# The package alone with what no later version needs: first on a kernel's path, it stands before the one in $(ENV).
+$(KERNELS:=/.made): .kernels/%/.made: | $(ENV)/bin/python
+	@echo "Putting ipykernel $* into $(@D) ..."
+	@rm -rf $(@D)
+	@$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) \
+	  'ipykernel==$*.*' nest_asyncio psutil
 	@touch $@
 
 %/bin/python:

@@ -397,7 +397,8 @@ class Dispatch:
         event = receipt.event
         # What a user emits changes no state; a line of the log does not either.
         if event.run_id is not None and (not receipt.emitted or event.type == "log:write"):
-            for follower in self._followers.members(event.run_id):
+            # Panels before the handle they were made of: whoever waits for that finds them up to date.
+            for follower in reversed(self._followers.members(event.run_id)):
                 self._bus.call(follower.on_event, event)
         self._bus.emit(event)
 

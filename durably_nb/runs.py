@@ -403,7 +403,7 @@ class Run(traitlets.HasTraits):
             if time.monotonic() >= deadline:
                 return False
             _draw()
-        _draw()
+        _draw(early=True)
         return True
 
     def _now(self) -> RunRecord:
@@ -422,13 +422,15 @@ class Run(traitlets.HasTraits):
             raise asyncio.CancelledError(
                 f"The waiting was stopped; run {self.id} of {self.job_name} goes on."
             ) from None
+        _draw(early=True)
         self.raise_if_not_completed()
         return self.output
 
 
-def _draw() -> None:
+def _draw(*, early: bool = False) -> None:
+    """Draw what is to be drawn; at the end early: what executes notebooks takes nothing more when the cell is done."""
     if threading.current_thread() is threading.main_thread():
-        pump.turn()
+        pump.turn(early=early)
 
 
 _CHANGES: Final[dict[str, Callable[[Run, Any], None]]] = {

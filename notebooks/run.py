@@ -4,6 +4,8 @@ The notebooks are copied to `build/notebooks/` and run there, so that neither th
 they make touch the checkout:
 
     python notebooks/run.py 01_first_job 02_kill_and_resume
+
+A widget is dead where its kernel is gone, so that what is kept of one is the HTML or the text beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from nbclient.exceptions import CellExecutionError
 NOTEBOOKS = Path(__file__).parent
 BUILD = NOTEBOOKS.parent / "build" / "notebooks"
 CELL_TIMEOUT = 300  # seconds
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main(names: list[str]) -> None:
@@ -42,6 +45,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
         notebook,
         timeout=CELL_TIMEOUT,
         record_timing=False,
+        store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings say nothing of the notebook
     )
@@ -50,6 +54,8 @@ def executed(path: Path) -> nbformat.NotebookNode:
     except CellExecutionError as error:
         sys.exit(f"{path.name} failed. {error}")
     notebook.metadata.language_info = language  # without the versions of this machine
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        output.get("data", {}).pop(WIDGET, None)
     return notebook
 
 

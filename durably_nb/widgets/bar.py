@@ -43,6 +43,11 @@ class BarFace(ipywidgets.HBox):
     def sync(self, state: dict[str, Any]) -> None:
         """Every trait of core widgets is synced as it is set."""
 
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - as ipywidgets has it
+        """Show the widget in a cell; what its label says where widgets are not shown."""
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+        return bundle | {"text/plain": self._label.value}
+
     def close(self) -> None:
         """Close the bar, the label, and what ipywidgets made for them."""
         for widget in (self._bar, self._label):

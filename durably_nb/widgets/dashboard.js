@@ -43,7 +43,11 @@ function render({ model, el }) {
   const body = make("tbody");
   const table = make("table", { "aria-label": "Runs" }, make("thead", {}, head), body);
   const nothing = make("p", { class: "dn-empty" });
-  const clear = button("Show all runs", () => ask({ status: [], job: "", label: "", search: "", page: 0 }));
+  const clear = button("Show all runs", () => {
+    job.value = label.value = search.value = "";
+    search.focus();
+    ask({ status: [] });
+  });
   const worker = make("p");
   const waiting = make("p");
   const problem = make("p", { class: "dn-error" });
@@ -78,7 +82,6 @@ function render({ model, el }) {
   function show(isLive) {
     state = model.get("state");
     if (isLive) behind = Date.now() - state.now;
-    clearTimeout(patience);
     controls.disabled = state.closed;
     controls.setAttribute("aria-label", `Runs of ${state.name}`);
     showFilters();
@@ -91,6 +94,7 @@ function render({ model, el }) {
     put(problem, [state.problem, state.hint].filter(Boolean).join(" "));
     if (waitsFor === null || state.answered >= waitsFor) {
       waitsFor = null;
+      clearTimeout(patience);
       put(answer, state.answer);
     }
     tick();
@@ -223,7 +227,7 @@ function render({ model, el }) {
     confirmation.hidden = true;
     actions.hidden = false;
     then?.();
-    (commands.get("delete").disabled ? search : commands.get("delete")).focus();
+    (commands.get("delete").disabled ? everything : commands.get("delete")).focus();
   }
 
   function command(name) {

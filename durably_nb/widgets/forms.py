@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+from durably_nb.widgets import outputs, tables
 from durably_nb.widgets.commands import carry_out
 from durably_nb.widgets.fields import DEFAULT, Field, alarming
 from durably_nb.widgets.panel import Panel
@@ -71,6 +72,7 @@ class Form:
         self.widget: Any = ipywidgets.VBox([head, *rows, actions, self._below])
         pump.add(self)
         host.register_view(self)
+        outputs.close_with_cell(self)
 
     def __repr__(self) -> str:
         """Show what it is, in a line."""
@@ -102,9 +104,9 @@ class Form:
         _close(self.widget)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
-        """Show the widget in a cell; a line where widgets are not shown."""
+        """Show the widget in a cell; where widgets are not shown, what can be filled in."""
         bundle: dict[str, object] = self.widget._repr_mimebundle_()
-        return bundle | {"text/plain": repr(self)}
+        return bundle | {"text/html": tables.job_html(self._definition, None), "text/plain": repr(self)}
 
     def _on_click(self, _: object) -> None:
         """Take what is filled in, once at a time; called by the kernel, on any of its threads."""

@@ -98,12 +98,13 @@ class _Cell:
 
     def publish(self, display_id: str, bundle: dict[str, Any], *, update: bool) -> None:
         """Send an output, or what one is from now on."""
-        # By hand, since IPython's own display belongs to the cell that runs now, or ran last.
+        # By hand, since IPython's own display belongs to the cell that runs now, or ran last. An update may be that
+        # one's: pages find its output by its id, and what executes notebooks listens to the cell that runs only.
         self._kernel.session.send(
             self._kernel.iopub_socket,
             "update_display_data" if update else "display_data",
             {"data": bundle, "metadata": {}, "transient": {"display_id": display_id}},
-            parent=self._parent,
+            parent=self._kernel.get_parent() if update else self._parent,
             ident=b"display_data",
         )
 

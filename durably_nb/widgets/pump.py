@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Pump:
         self._clock = clock
         self._changed = threading.Condition()
         self._turning = threading.RLock()  # a drawing that is removed while it draws removes itself
-        self._cared_for: dict[Drawing, float] = {}  # each with the time from which it may be drawn again
-        self._due: dict[Drawing, float] = {}  # each with the time at which it is due, first noted first
+        self._cared_for: dict[Drawing, float] = {}  # by the time from which each may be drawn again; last drawn, last
+        self._due: dict[Drawing, float] = {}  # each with the time at which it is due
         self._drawn: deque[float] = deque()
         self._thread: threading.Thread | None = None
         self._turner: threading.Thread | None = None
@@ -74,31 +75,31 @@ class Pump:
             return
         with self._changed:
             if drawing in self._cared_for:
-                self._due.pop(drawing, None)
                 self._due[drawing] = 0.0
                 self._changed.notify_all()
 
-    def turn(self) -> None:
-        """Draw what is due and affordable."""
+    def turn(self, *, early: bool = False) -> None:
+        """Draw what is due and affordable; `early`: also what was drawn a moment ago."""
         with self._turning:
             self._turner = threading.current_thread()
             try:
-                for drawing in self._take():
+                for drawing in self._take(early=early):
                     self._draw(drawing)
             finally:
                 self._turner = None
 
-    def _take(self) -> list[Drawing]:
+    def _take(self, *, early: bool) -> list[Drawing]:
         """Take what may be drawn now off the list."""
         with self._changed:
             now = self._clock()
             while self._drawn and self._drawn[0] <= now - 1:
                 self._drawn.popleft()
-            ready = [drawing for drawing, due in self._due.items() if max(due, self._cared_for[drawing]) <= now]
+            due = [drawing for drawing in self._cared_for if self._due.get(drawing, inf) <= now]
+            ready = [drawing for drawing in due if early or self._cared_for[drawing] <= now]
             taken = ready[: BUDGET - len(self._drawn)]
             for drawing in taken:
-                del self._due[drawing]
-                self._cared_for[drawing] = now + INTERVAL_S
+                del self._due[drawing], self._cared_for[drawing]
+                self._cared_for[drawing] = now + INTERVAL_S  # behind the others
                 self._drawn.append(now)
             return taken
 

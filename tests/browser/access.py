@@ -32,7 +32,14 @@ def tabbed(view: Locator) -> list[str]:
     names: list[str] = []
     while True:
         view.page.keyboard.press("Tab")
-        focused = view.locator(":focus")
-        if focused.count() == 0:
+        name = view.evaluate(
+            """view => {
+                const control = document.activeElement;
+                const label = control.labels?.[0]?.innerText;
+                return view.contains(control) ? control.ariaLabel || label || control.innerText : null;
+            }"""
+        )
+        if name is None:
             return names
-        names.append(focused.evaluate("control => control.ariaLabel ?? control.innerText"))
+        if name not in names[-1:]:  # a date has one stop for each of its parts
+            names.append(name)

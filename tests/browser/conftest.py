@@ -95,7 +95,7 @@ def page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Pa
     yield tab
     trace = None
     if request.node.stash.get(_HAS_FAILED, False):
-        name = re.sub(r"\W+", "-", request.node.name)
+        name = _file_name(request.node)
         trace = FAILURES / f"{name}.zip"
         tab.screenshot(path=FAILURES / f"{name}.png")
     context.tracing.stop_chunk(path=trace)
@@ -103,10 +103,14 @@ def page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Pa
     assert dialogs == []
 
 
+def _file_name(test: pytest.Item) -> str:
+    return re.sub(r"\W+", "-", f"{test.path.stem}-{test.name}").strip("-")
+
+
 @pytest.fixture
 def folder(server: Server, request: pytest.FixtureRequest) -> Path:
     """Where the test's notebooks lie, and what they write."""
-    path = server.folder / re.sub(r"\W+", "-", request.node.name)
+    path = server.folder / _file_name(request.node)
     path.mkdir()
     return path
 

@@ -32,6 +32,12 @@ loads = load.batch_trigger([{}] * 5)
 """
 
 
+def run_ids(output: Locator) -> list[str]:
+    """Give the ids of the runs on the page."""
+    ids: list[str] = rows(output).evaluate_all("rows => rows.map(row => row.dataset.run)")
+    return ids
+
+
 def rows(output: Locator) -> Locator:
     """Give the rows of runs."""
     return output.locator("tbody tr")
@@ -74,6 +80,7 @@ def test_two_hundred_runs_are_found_opened_and_cancelled(notebook: Callable[...,
     output.get_by_role("group", name="Chosen runs").get_by_role("button", name="Cancel").click()
     gate.let(1)
     expect(rows(output).filter(has_text="cancelled")).to_have_count(5)
+    expect(output.get_by_role("group", name="Chosen runs").get_by_role("button", name="Run again")).to_be_enabled()
     lab.screenshot("dashboard-cancelled")
 
 
@@ -89,9 +96,13 @@ def test_everybody_can_use_the_dashboard(notebook: Callable[..., Notebook], gate
     view = output.locator(".dn-dashboard")
     assert barriers(view) == ""
     lab.screenshot(f"dashboard-{theme.lower()}", output)
-    print(tabbed(view))
-    output.get_by_label("Choose all runs on this page").check()
-    print(tabbed(view))
+    every = [f"Choose run {run} of load flights" for run in run_ids(output)]
+    states = ["All 5", "◦ pending 4", "▸ running 1", "✓ completed 0", "✕ failed 0", "⊘ cancelled 0"]
+    fields = ["Job", "Label", "Search", "Choose all runs on this page"]
+    of_rows = [name for choice in every for name in (choice, "load flights")]
+    assert tabbed(view) == [*states, *fields, *of_rows]
+    output.get_by_label(every[0]).press("Space")
+    assert tabbed(view) == [*states, "Cancel", *fields, *of_rows]
 
 
 def test_a_name_that_looks_like_html_stays_text(notebook: Callable[..., Notebook]) -> None:

@@ -24,12 +24,12 @@ from pydantic import Field
 @d.job(name="monthly report")
 def report(
     step,
-    title: str,
+    since: date,
+    title: str = "Delays",
     month: Annotated[int, Field(ge=1, le=12)] = 6,
     airline: Literal["AA", "DL", "UA"] = "AA",
     rate: float = 0.5,
     detailed: bool = False,
-    since: date | None = None,
     airports: list[str] = [],
 ):
     '''Write the report of a month.'''
@@ -44,16 +44,17 @@ def test_a_form_triggers_a_run(notebook: Callable[..., Notebook]) -> None:
     output = lab.run(0, 1, 2)
     trigger = output.get_by_role("button", name="Trigger")
     trigger.click()
-    title = output.locator(".widget-hbox", has=lab.page.get_by_label("title")).last
-    expect(title.get_by_role("alert")).to_be_visible()
+    since = output.locator(".widget-hbox", has=lab.page.get_by_label("since"))
+    expect(since.get_by_role("alert")).to_be_visible()
     expect(panel(output)).to_have_count(0)
     lab.screenshot("form-invalid")
-    output.get_by_label("title").fill("Delays")
-    output.get_by_label("airline").select_option("DL")
+    output.get_by_label("since").fill("2013-01-01")
     output.get_by_label("month").fill("3")
+    output.get_by_label("airline").select_option("DL")
+    output.get_by_label("airports").fill("JFK, LGA")
     trigger.click()
     expect(state(output)).to_contain_text("completed")
-    expect(panel(output)).to_contain_text("Delays of month 3, DL")
+    expect(panel(output)).to_contain_text("Delays of month 3, DL, ['JFK', 'LGA']")
     expect(output.get_by_role("alert")).to_have_count(0)
     lab.screenshot("form-triggered")
 
@@ -68,8 +69,8 @@ def test_everybody_can_use_the_form(notebook: Callable[..., Notebook], theme: st
     expect(output.get_by_role("alert").first).to_be_visible()
     lab.screenshot(f"form-{theme.lower()}", output)
     form = output.locator(".widget-vbox").first
-    print(tabbed(form))
     assert barriers(form) == ""
+    assert tabbed(form) == ["since", "title", "month", "airline", "rate", "detailed", "airports", "Trigger"]
 
 
 def test_a_name_that_looks_like_html_stays_text(notebook: Callable[..., Notebook]) -> None:

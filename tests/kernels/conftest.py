@@ -68,11 +68,17 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> KernelSpecManager:
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
-def kernel(request: pytest.FixtureRequest, specs: KernelSpecManager) -> Iterator[KernelManager]:
-    """A running kernel of each version, shared by the tests."""
+def version(request: pytest.FixtureRequest) -> str:
+    """Each version of ipykernel."""
     there = request.param == INSTALLED or (KERNELS / request.param / "ipykernel").is_dir()
     assert there, f"ipykernel {request.param} is not there to be tested with; put it there: make kernels"
-    manager = KernelManager(kernel_name=request.param, kernel_spec_manager=specs)
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def kernel(version: str, specs: KernelSpecManager) -> Iterator[KernelManager]:
+    """A running kernel of each version, shared by the tests."""
+    manager = KernelManager(kernel_name=version, kernel_spec_manager=specs)
     manager.start_kernel()
     yield manager
     manager.shutdown_kernel(now=True)
@@ -323,5 +329,5 @@ def page(kernel: KernelManager, path: Path, gate: Gate) -> Iterator[Page]:
         opened.run(f"import durably_nb as dn\nd = dn.open({str(path)!r})\n{gate.definition}")
         yield opened
         gate.close()
-        opened.run("d.close()")
+        opened.run("for run in d.get_runs(status=['pending', 'leased']):\n    run.cancel()\nd.close()")
         opened.run("%reset -f")

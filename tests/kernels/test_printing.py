@@ -76,3 +76,27 @@ def test_what_a_listener_prints_lands_in_its_cell(page: Page, gate: Gate, listen
     gate.open()
     page.finish(waiting)
     assert {cell.id for cell in page.cells.values() if cell.text} == {subscribing.id}
+
+
+def test_a_click_prints_into_no_cell(page: Page, gate: Gate) -> None:
+    """What follows from a click while another cell is executed, and after it, comes under no cell but the listener's."""
+    page.run("""
+@d.job
+def patient(step):
+    step.run("wait", lambda: (step.signal.wait(), print("stopped"))[1])
+    print("never said")
+""")
+    panel = page.panel("run = patient.trigger()\nd.watch(run)")
+    listening = page.run("unsubscribe = d.on(['run:*', 'step:*'], lambda event: print(event.type))")
+    page.until(lambda: "running" in panel.text)
+    if page.has_subshells:  # else the click would have to wait for the cell
+        blocking = page.begin("gate()")
+        gate.reached()
+    page.press(panel, "cancel")
+    page.until(lambda: "cancelled" in panel.text)
+    page.until(lambda: "run:cancel" in listening.text)
+    if page.has_subshells:
+        gate.open()
+        page.finish(blocking)
+    page.run("d.stop()")
+    assert [cell.text for cell in page.cells.values() if cell is not listening and cell.of("stream")] == []

@@ -26,9 +26,8 @@ traitlets.dlink((run, "progress"), (bar, "value"), lambda progress: 0 if progres
 WAITS = {"idle": "", "blocking": "run.result()", "awaiting": "await run", "busy": "while run.is_active: pass"}
 
 
-def test_the_version_is_the_one_that_is_tested(page: Page, request: pytest.FixtureRequest) -> None:
+def test_the_version_is_the_one_that_is_tested(page: Page, version: str) -> None:
     """The kernel is of the version that the test says."""
-    version = request.node.callspec.params["kernel"]
     found = page.run("import ipykernel\nprint(ipykernel.__version__)").text
     assert version == "installed" or found.startswith(version)
 
