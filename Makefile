@@ -56,7 +56,7 @@ lab: $(ENV)/.lab ## open the notebooks in JupyterLab, reachable from this machin
 bench: $(ENV)/.dev ## what a step costs, beside what the disk and a bare commit cost
 	$(BIN)/python -m benchmarks.steps
 
-outputs: notebooks ## run both notebooks and keep their outputs, for those who read them here
+outputs: notebooks ## run the notebooks and keep their outputs, for those who read them here
 	cp build/notebooks/*.ipynb notebooks/
 
 clean: ## remove everything that make made
@@ -95,8 +95,8 @@ chromium:
 	  $(AS_ADMIN) apt-get update -qq; \
 	  $(AS_ADMIN) apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu >/dev/null; }
 
-notebooks: $(ENV)/.dev ## both notebooks, in real kernels
-	$(BIN)/python notebooks/run.py 01_first_job 02_kill_and_resume
+notebooks: $(ENV)/.dev ## the notebooks, each in a real kernel
+	$(BIN)/python notebooks/run.py 01_first_job 02_kill_and_resume 04_widgets
 
 # --- environments: made once, and again when pyproject.toml changes ---------
 

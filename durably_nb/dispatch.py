@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from dataclasses import fields
 from functools import partial
@@ -64,6 +65,8 @@ class Dispatch:
         self._changed = Wakeup()
         self._followers: WeakGroups[Follower] = WeakGroups()
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._registering = threading.Lock()
+        self._has_retired_views = False
         self._noting: list[Callable[[], object]] = []
 
     # --- creating ---
@@ -166,12 +169,19 @@ class Dispatch:
         self._followers.add(run_id, follower)
 
     def register_view(self, view: View) -> None:
-        """Retire a view before the store closes, unless nobody holds it any more."""
-        self._views.add(view)
+        """Retire a view before the store closes, unless nobody holds it any more; now, if it is too late for that."""
+        with self._registering:
+            self._views.add(view)
+            is_late = self._has_retired_views
+        if is_late:
+            view.retire()
 
     def retire_views(self) -> None:
-        """Have all views drawn a last time."""
-        for view in list(self._views):
+        """Have all views drawn a last time, and those that are made from now on as well."""
+        with self._registering:
+            self._has_retired_views = True
+            views = list(self._views)
+        for view in views:
             view.retire()
 
     def on_change(self, noted: Callable[[], object]) -> Unsubscribe:
@@ -397,8 +407,8 @@ class Dispatch:
         event = receipt.event
         # What a user emits changes no state; a line of the log does not either.
         if event.run_id is not None and (not receipt.emitted or event.type == "log:write"):
-            # Panels before the handle they were made of: whoever waits for that finds them up to date.
-            for follower in reversed(self._followers.members(event.run_id)):
+            # Handles last: whoever waits for one finds the panels up to date.
+            for follower in sorted(self._followers.members(event.run_id), key=lambda one: isinstance(one, Run)):
                 self._bus.call(follower.on_event, event)
         self._bus.emit(event)
 

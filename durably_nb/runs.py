@@ -12,8 +12,9 @@ import traitlets
 
 from durably_nb.capture.origin import FromHere
 from durably_nb.definitions import checked_timeout
-from durably_nb.errors import CancelledError, RunFailedError
+from durably_nb.errors import CancelledError, NotFoundError, RunFailedError, StoreError
 from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
+from durably_nb.interrupts import uninterrupted
 from durably_nb.keywords import showing
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
 from durably_nb.widgets.host import Host as ViewHost
@@ -256,10 +257,13 @@ class Run(traitlets.HasTraits):
     # --- what people look at ---
 
     def _ipython_display_(self) -> None:
-        """Show its live panel in the cell; of a run that has ended, the record."""
+        """Show its live panel in the cell; of a run that has ended, the record; where it is not found any more, why."""
         from durably_nb.widgets.panel import show  # noqa: PLC0415 - ipywidgets is loaded when it is needed
 
-        show(self._host, self.id)
+        try:
+            show(self._host, self.id)
+        except (NotFoundError, StoreError) as error:
+            print(f"{self!r}\n{error}")  # noqa: T201 - what the cell shows
 
     def progress_bar(self) -> ipywidgets.HBox:
         """Give a progress bar and a label that follow the run: core widgets, for a layout of one's own."""
@@ -430,7 +434,8 @@ class Run(traitlets.HasTraits):
 def _draw(*, early: bool = False) -> None:
     """Draw what is to be drawn; at the end early: what executes notebooks takes nothing more when the cell is done."""
     if threading.current_thread() is threading.main_thread():
-        pump.turn(early=early)
+        with uninterrupted():  # half a drawing would leave out what it took, for good
+            pump.turn(early=early)
 
 
 _CHANGES: Final[dict[str, Callable[[Run, Any], None]]] = {

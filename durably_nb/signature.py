@@ -347,4 +347,7 @@ def _default(parameter: Parameter) -> object:
 
 
 def _printable(raw: Raw) -> Raw:
-    return raw if raw.default is Raw.empty else raw.replace(default=_Verbatim(shown(raw.default)))
+    """Give a parameter without bounds and other marks of its hint, and its default in short."""
+    holder = types.SimpleNamespace(__annotations__={raw.name: raw.annotation})
+    default = raw.default if raw.default is Raw.empty else _Verbatim(shown(raw.default))
+    return raw.replace(annotation=typing.get_type_hints(holder)[raw.name], default=default)

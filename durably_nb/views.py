@@ -20,6 +20,9 @@ MOST_SHOWN: Final = 50
 _WINDOW_S: Final = 30.0
 """The rate is that of the last so many seconds: what a resumed run skipped through must not count for long."""
 
+_NEVER_S: Final = 1e9
+"""Thirty years: what would take longer, for one unit or for all, is no time to tell anybody."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepView:
@@ -98,14 +101,15 @@ class RunView:
             return None
         (first, before), (last, now) = self.samples[0], self.samples[-1]
         seconds = (last - first).total_seconds()
-        return (now - before) / seconds if seconds > 0 and now > before else None
+        return (now - before) / seconds if seconds > 0 and (now - before) * _NEVER_S > seconds else None
 
     @property
     def remaining_s(self) -> float | None:
         """Seconds until the total is reached at this rate; None if it cannot be told."""
         if self.rate is None or self.progress is None or self.progress.total is None or not self.is_active:
             return None
-        return max(0.0, (self.progress.total - self.progress.current) / self.rate)
+        left = max(0.0, (self.progress.total - self.progress.current) / self.rate)
+        return left if left < _NEVER_S else None
 
     def elapsed_s(self, now: datetime) -> float | None:
         """Seconds since the present attempt began, or that the last one took; None before the first, or the next."""

@@ -3,13 +3,14 @@
 The notebooks are copied to `build/notebooks/` and run there, so that neither their outputs nor the databases
 they make touch the checkout:
 
-    python notebooks/run.py 01_first_job 02_kill_and_resume
+    python notebooks/run.py 01_first_job 02_kill_and_resume 04_widgets
 
 A widget is dead where its kernel is gone, so that what is kept of one is the HTML or the text beside it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -32,7 +33,8 @@ def main(names: list[str]) -> None:
         path = BUILD / f"{name}.ipynb"
         print(f"Running {path.name} in a kernel ...", flush=True)
         notebook = executed(path)
-        nbformat.write(notebook, path)
+        here = f"{BUILD}{os.sep}"  # what names a file in outputs is the file, and not where it is on this machine
+        path.write_text(nbformat.writes(notebook).replace(here, "") + "\n", encoding="utf-8")
         for title, text in tables(notebook):
             print(f"\n{title}\n{'-' * len(title)}\n{text}")
 

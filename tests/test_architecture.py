@@ -22,7 +22,7 @@ RANKS = {
     # the words that all speak, and small things that know nothing of jobs or databases
     0: [
         *("errors", "events", "models", "schema"),
-        *("awaiting", "clock", "durations", "fingerprint", "forks", "ids", "interrupts", "keywords"),
+        *("awaiting", "clicks", "clock", "durations", "fingerprint", "forks", "ids", "interrupts", "keywords"),
         *("lifetimes", "names", "waiting", "weakgroups", "wording", "worker"),
     ],
     # one instrument each, and the contract of the store

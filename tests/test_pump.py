@@ -126,7 +126,13 @@ def test_a_drawing_may_ask_for_a_later_one(pump: Turned) -> None:
 def test_a_wish_does_not_put_off_a_change(pump: Turned) -> None:
     """What changes while it is drawn is drawn again as soon as it may, whatever the drawing asked for."""
     wishes: list[float | None] = [60.0, None]
-    picture = Picture(pump, lambda: (picture.change() if len(wishes) == 2 else None) or wishes.pop(0))
+
+    def change_once() -> float | None:
+        if len(wishes) == 2:
+            picture.change()
+        return wishes.pop(0)
+
+    picture = Picture(pump, change_once)
     picture.change()
     pump.pass_time(1, ticks=8)
     assert picture.drawn == [(0.125, 1), (0.25, 2)]

@@ -116,7 +116,7 @@ def test_a_resumed_run_shows_what_it_reused(idle: dn.Durably, path: Path) -> Non
     assert steps(live.view()) == [("load", "completed", False), ("check", "failed", False)]
     assert live.view().steps[1].error == "ValueError: no such month"
     is_broken.append(False)
-    run.resume()
+    assert run.resume() is run
     assert (live.view().record.status, live.view().is_active) == ("pending", True)
     idle.process_until_idle()
     view = seen(live)
@@ -281,7 +281,7 @@ def test_attempts_are_counted_however_many(idle: dn.Durably) -> None:
     live = followed(idle, run.id)
     for _ in range(79):
         idle.process_until_idle()
-        run.resume()
+        assert run.resume() is run
     idle.process_until_idle()
     view = seen(live)
     assert (view.attempts, view.endings) == (80, 80)
@@ -302,7 +302,7 @@ def test_a_step_whose_code_changed_is_not_said_to_be_reused(idle: dn.Durably) ->
     live = followed(idle, run.id)
     idle.process_until_idle()
     idle.job(name="job", on_code_change="rerun")(second)
-    run.resume()
+    assert run.resume() is run
     idle.process_until_idle()
     assert steps(live.view()) == [("load", "completed", False), ("load", "completed", False)]
     assert read(idle, run.id) == seen(live)
@@ -313,7 +313,7 @@ def test_what_users_emit_is_no_part_of_a_run(idle: dn.Durably, path: Path) -> No
 
     def job(step: dn.StepContext) -> None:
         step.run("real", lambda: None)
-        about = {"run_id": run.id, "job_name": "job"}
+        about: dict[str, Any] = {"run_id": run.id, "job_name": "job"}
         for number in range(160):
             idle.emit(dn.StepStartEvent(step_name=f"false {number}", step_index=0, **about))
             idle.emit(dn.StepFailEvent(step_name="real", step_index=0, error="false", **about))
@@ -398,7 +398,7 @@ def test_whatever_happens_to_a_run(idle: dn.Durably, attempts: list[tuple[list[A
     live, late = followed(idle, run.id), followed(idle, run.id)
     while run.status != "completed":
         if run.is_terminal:
-            run.resume()
+            assert run.resume() is run
         with suppress(KeyboardInterrupt):
             idle.process_until_idle()
         assert seen(live) == read(idle, run.id)

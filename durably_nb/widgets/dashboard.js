@@ -87,7 +87,6 @@ function render({ model, el }) {
     showFilters();
     showRows();
     showPaging();
-    showActions();
     put(worker, state.worker[1]);
     worker.dataset.worker = state.worker[0];
     put(waiting, state.waiting);
@@ -97,6 +96,7 @@ function render({ model, el }) {
       clearTimeout(patience);
       put(answer, state.answer);
     }
+    showActions();
     tick();
   }
 

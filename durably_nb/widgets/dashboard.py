@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -88,7 +89,7 @@ class Dashboard:
         self._is_asked = self._is_retired = False  # asked: by somebody who waits for the answer
         self._problem = ""
         self._answers = (0, "")  # how many commands were answered, and the last answer
-        self._wishes: list[str | None] = []  # runs to be opened; None: the panel is to be closed
+        self._wish: deque[str | None] = deque(maxlen=1)  # the run to be opened; None: the panel is to be closed
         self._panel: Panel | None = None
         self._found = self._read()
         self.table = DashboardTable(state=self._state())
@@ -97,8 +98,8 @@ class Dashboard:
         self.table.observe(self._on_closed, "comm")
         free_replies(self.table)
         pump.add(self)
-        host.register_view(self)
         self._unsubscribe = host.on_change(self._note)
+        host.register_view(self)
         outputs.close_with_cell(self)
         self._note()  # for what came before the pump knew of it
 
@@ -159,12 +160,10 @@ class Dashboard:
 
     def _open(self) -> None:
         """Open the panel that was asked for last."""
-        if not self._wishes:
+        if not self._wish:
             return
-        run_id = self._wishes[-1]
-        self._wishes.clear()
         try:
-            self._panel = self._panel_of(run_id)
+            self._panel = self._panel_of(self._wish.popleft())
         except DurablyError as error:
             self._problem = str(error)
         self.widget.children = [self.table] if self._panel is None else [self.table, self._panel.widget]
@@ -224,7 +223,7 @@ class Dashboard:
                 self._question = Question.from_message(question)
                 self._answers = (self._answers[0], "")
             case {"open": str() | None as run_id}:
-                self._wishes.append(run_id)
+                self._wish.append(run_id)
             case {"command": str(command), "attempts": dict(attempts)} if command in COMMANDS:
                 carry_out(partial(self._carry_out, command, attempts), self._answer)
                 return

@@ -169,14 +169,17 @@ class _Cells:
         """Know of a view; those of an earlier execution of its cell are gone from the page, and are closed."""
         if cell.cell is None:
             return
-        here = [(cell.execution, weakref.ref(view))]
-        for execution, other in self._views.get(cell.cell, []):
-            shown = other()
-            if shown is not None and execution == cell.execution:
-                here.append((execution, other))
-            elif shown is not None:
-                shown.close()
-        self._views[cell.cell] = here
+        before = self._views.get(cell.cell, [])
+        still = [(execution, reference) for execution, reference in before if execution == cell.execution]
+        self._views[cell.cell] = [*still, (cell.execution, weakref.ref(view))]
+        for execution, reference in before:
+            former = reference()
+            if former is not None and execution != cell.execution and not self._is_shown(former):
+                former.close()
+
+    def _is_shown(self, view: Closable) -> bool:
+        """Whether a view is shown by any cell: one that a name was given may be shown by several."""
+        return any(reference() is view for here in self._views.values() for _, reference in here)
 
     def ended(self, panel: Panel) -> None:
         """Know that a record stands in the place of a panel."""

@@ -76,6 +76,7 @@ class Panel:
         self._is_asked = True  # by a view that was just made, or that waits for the answer to a command
         self.is_retired = False
         self._sent: dict[str, str] = {}
+        self._sent_turn = ""
         self._synced_at: float | None = None  # None: all that was drawn is synced
         self._on_drawn: list[Callable[[render.Scene], float | None]] = []
         self.widget = (make_widget or PanelFace)()
@@ -123,9 +124,10 @@ class Panel:
         regions = render.regions(scene) | {"actions": self._actions(), "kept": render.hiding_kept(self.widget.model_id)}
         sent = {} if asked else self._sent
         changed = {name: html for name, html in regions.items() if not render.is_same(sent.get(name), html)}
-        if changed:
+        turn = self._turn()
+        if changed or turn != self._sent_turn:  # the store may know of an end, and show it, before it is told
             self.widget.show(self._state(scene) | {"regions": changed}, scene)
-        self._sent = regions
+        self._sent, self._sent_turn = regions, turn
         wishes = [self._sync(scene, changed=bool(changed)), *(call(scene) for call in list(self._on_drawn))]
         if scene.view.record.status == "pending" and scene.view.is_active:
             wishes.append(_LOOK_S)

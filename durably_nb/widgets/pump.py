@@ -6,17 +6,21 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 INTERVAL_S: Final = 0.1
 """A drawing is made anew at most this often."""
 
 BUDGET: Final = 80
 """Drawings a second, all together. A notebook server that is sent 1,000 messages a second drops some, even the last."""
+
+_PATIENCE_S: Final = 1.0
+"""The longest that anybody waits for a drawing on another thread: one that never ends must not hang an exit."""
 
 _logger = logging.getLogger("durably_nb")
 
@@ -42,6 +46,7 @@ class Pump:
         self._turning = threading.RLock()  # a drawing that is removed while it draws removes itself
         self._cared_for: dict[Drawing, float] = {}  # by the time from which each may be drawn again; last drawn, last
         self._due: dict[Drawing, float] = {}  # each with the time at which it is due
+        self._failing: set[Drawing] = set()  # of what is drawn again and again, one complaint is enough
         self._drawn: deque[float] = deque()
         self._thread: threading.Thread | None = None
         self._turner: threading.Thread | None = None
@@ -55,18 +60,22 @@ class Pump:
                 self._thread.start()
 
     def remove(self, drawing: Drawing, *, last: bool = False) -> None:
-        """Draw it no more, or once more and then no more: on return none goes on, unless this is called from one."""
+        """Draw it no more, or once more and then no more.
+
+        On return no drawing goes on, unless this is called from one, or one does not end within a second.
+        """
         with self._changed:
             self._cared_for.pop(drawing, None)
             self._due.pop(drawing, None)
+            self._failing.discard(drawing)
             ended = None if self._cared_for else self._thread
             if ended is not None:
                 self._thread = None
                 self._changed.notify_all()
         if ended is not None and self._turner is not threading.current_thread():  # whom it may be waiting for
-            ended.join()
-        with self._turning:
-            if last:
+            ended.join(_PATIENCE_S)
+        with self._our_turn() as is_ours:
+            if is_ours and last:
                 self._draw(drawing)
 
     def note(self, drawing: Drawing) -> None:
@@ -80,13 +89,22 @@ class Pump:
 
     def turn(self, *, early: bool = False) -> None:
         """Draw what is due and affordable; `early`: also what was drawn a moment ago."""
-        with self._turning:
-            self._turner = threading.current_thread()
-            try:
-                for drawing in self._take(early=early):
-                    self._draw(drawing)
-            finally:
-                self._turner = None
+        with self._our_turn() as is_ours:
+            for drawing in self._take(early=early) if is_ours else ():
+                self._draw(drawing)
+
+    @contextmanager
+    def _our_turn(self) -> Iterator[bool]:
+        """Be the only thread that draws, in this block; False where another one's drawing does not end."""
+        if not self._turning.acquire(timeout=_PATIENCE_S):
+            yield False
+            return
+        before, self._turner = self._turner, threading.current_thread()
+        try:
+            yield True
+        finally:
+            self._turner = before
+            self._turning.release()
 
     def _take(self, *, early: bool) -> list[Drawing]:
         """Take what may be drawn now off the list."""
@@ -108,8 +126,11 @@ class Pump:
             again = drawing.draw()
         except Exception:
             # A front end that is gone, a widget that was closed: none of it may reach a job, or stop other drawings.
-            _logger.warning("A panel could not be drawn; its run is not concerned.", exc_info=True)
+            if drawing not in self._failing:
+                _logger.warning("A panel could not be drawn; its run is not concerned.", exc_info=True)
+            self._failing.add(drawing)
             return
+        self._failing.discard(drawing)
         if again is not None:
             with self._changed:
                 if drawing in self._cared_for:

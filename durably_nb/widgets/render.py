@@ -35,8 +35,10 @@ _STEPS_FIRST: Final = ("completed", "running", "failed", "cancelled", "interrupt
 _MILLISECOND: Final = 0.001
 _MINUTE: Final = 60
 _HOUR: Final = 3600
+_FOR_EVER: Final = 1e10
 _SHORT_ID: Final = 6
 _MOST_OF_A_LINE: Final = 2000
+_MOST_IN_FULL: Final = 10**15
 _SECONDS: Final = re.compile('data-ticking="[^"]*">[^<]*')
 
 
@@ -75,9 +77,11 @@ def short(run_id: str) -> str:
 def duration(seconds: float) -> str:
     """Give a time span for people: ``340 ms``, ``12.3 s``, ``1:05``, ``2:03:04``; panel.js counts in the same way."""
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= _MILLISECOND else "< 1 ms"
+        return f"{int(seconds * 1000)} ms" if seconds >= _MILLISECOND else "< 1 ms"
     if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
+        return f"{int(seconds * 10) / 10} s"
+    if seconds >= _FOR_EVER:
+        return "∞"
     minutes, second = divmod(int(seconds), _MINUTE)
     hours, minute = divmod(minutes, _MINUTE)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minutes}:{second:02}"
@@ -85,7 +89,7 @@ def duration(seconds: float) -> str:
 
 def number(value: float) -> str:
     """Give a number for people: thousands set apart, no more digits than tell."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+    return f"{value:,}" if isinstance(value, int) and value < _MOST_IN_FULL else f"{value:,.6g}"
 
 
 def regions(scene: Scene) -> dict[str, str]:
@@ -123,7 +127,7 @@ def brief(scene: Scene) -> str:
         about.append(scene.view.progress.message)
     elif running is not None:
         about.append(running.name)
-    return " · ".join(about)
+    return _one_line(" · ".join(about))
 
 
 def kept(model_id: str) -> str:
@@ -151,7 +155,7 @@ def line(scene: Scene) -> str:
         about.append(f"{view.record.step_count:,} {'step' if view.record.step_count == 1 else 'steps'} completed")
     if view.record.failure is not None:
         about.append(str(view.record.failure).partition("\n")[0])
-    return f"Run {view.record.run_id} of {view.record.job_name}: {', '.join(about)}"
+    return _one_line(f"Run {view.record.run_id} of {view.record.job_name}: {', '.join(about)}")
 
 
 @cache
@@ -324,6 +328,10 @@ def _aside(text: str) -> str:
 
 def _code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _ticking(seconds: float) -> str:

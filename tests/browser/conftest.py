@@ -18,7 +18,7 @@ from .server import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Dialog
 
     from .server import Server
 
@@ -91,7 +91,12 @@ def page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Pa
     context.tracing.start_chunk()
     tab = context.new_page()
     dialogs: list[str] = []
-    tab.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def note(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    tab.on("dialog", note)
     yield tab
     trace = None
     if request.node.stash.get(_HAS_FAILED, False):
@@ -120,8 +125,8 @@ def notebook(page: Page, server: Server, folder: Path) -> Iterator[Callable[...,
     """Make a notebook of cells, and open it; its kernel ends with the test."""
     numbers = count(1)
 
-    def make(*cells: str) -> Notebook:
-        return Notebook(page, server, folder / f"notebook{next(numbers)}.ipynb", cells).open()
+    def make(*cells: str, app: str = "doc/tree") -> Notebook:
+        return Notebook(page, server, folder / f"notebook{next(numbers)}.ipynb", cells, app).open()
 
     yield make
     server.shut_down_kernels()

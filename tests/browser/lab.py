@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import nbformat
 from playwright.sync_api import Page, expect
@@ -50,15 +49,16 @@ class Gate:
 
 
 class Notebook:
-    """A notebook file in a tab of JupyterLab, driven as its reader drives it."""
+    """A notebook file in a tab of JupyterLab, or of another app of its server, driven as its reader drives it."""
 
-    def __init__(self, page: Page, server: Server, path: Path, cells: Iterable[str]) -> None:
+    def __init__(self, page: Page, server: Server, path: Path, cells: Iterable[str], app: str) -> None:
         """Write the file, from the sources of its cells; `open` shows it."""
         self.page = page
         self.path = path
         self._server = server
-        self._url = server.url(f"/doc/tree/{path.relative_to(server.folder)}")
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(dedent(source).strip()) for source in cells])
+        self._url = server.url(f"/{app}/{path.relative_to(server.folder)}")
+        sources = [dedent(source).strip() for source in cells]
+        notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources)))
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.path)
 
@@ -155,15 +155,6 @@ class Notebook:
     def output(self, number: int) -> Locator:
         """Give the output of a cell."""
         return self.cell(number).locator(".jp-Cell-outputArea")
-
-    def saved_output(self, number: int) -> list[dict[str, Any]]:
-        """Give the outputs of a cell as the file has them, each by its media types."""
-        cell = json.loads(self.path.read_text())["cells"][number]
-        return [output["data"] for output in cell["outputs"] if "data" in output]
-
-    def dark(self) -> None:
-        """Take the dark theme."""
-        self.theme("JupyterLab Dark")
 
     def theme(self, name: str) -> None:
         """Take a theme, for this and all later pages."""

@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.request import Request, urlopen
 
 from nbformat.sign import NotebookNotary
@@ -77,9 +77,8 @@ def serving(home: Path) -> Iterator[Server]:
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps(_SETTINGS))
     (home / "notebooks").mkdir()
-    process = subprocess.Popen(
-        _command(home / "notebooks"), env=_environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(_command(home / "notebooks"), env=_environment(home), **pipes)  # noqa: S603 - our own
     try:
         yield Server(_address(process, home / "server.log"), home)
     finally:
@@ -95,6 +94,7 @@ def _command(folder: Path) -> list[str]:
         f"--ServerApp.root_dir={folder}",
         f"--IdentityProvider.token={_TOKEN}",
         "--LabApp.expose_app_in_browser=True",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
         "--LabApp.extension_manager=readonly",
     ]
     if os.geteuid() == 0:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .lab import Gate, Notebook
 
+
 def test_a_run_is_a_panel_whose_bar_moves(notebook: Callable[..., Notebook], gate: Gate) -> None:
     """A run as the last line of a cell is a panel; its bar follows each progress, and the end is told."""
     lab = notebook(OPEN, LOAD, RUN)
@@ -37,6 +38,18 @@ def test_a_run_is_a_panel_whose_bar_moves(notebook: Callable[..., Notebook], gat
     lab.screenshot("panel-completed")
 
 
+def test_notebook_7_shows_the_same(notebook: Callable[..., Notebook], gate: Gate) -> None:
+    """In Jupyter Notebook the panel is what it is in JupyterLab."""
+    lab = notebook(OPEN, LOAD, RUN, app="notebooks")
+    output = lab.run(0, 1, 2)
+    gate.let(2)
+    expect(bar(output)).to_have_attribute("aria-valuenow", "2")
+    lab.screenshot("notebook-7")
+    button(output, "Cancel").click()
+    gate.let(1)
+    expect(state(output)).to_contain_text("cancelled")
+
+
 def test_a_fast_job_ends_with_its_last_value(notebook: Callable[..., Notebook]) -> None:
     """Of a hundred thousand updates in a second the last one is shown."""
     fast = """
@@ -53,7 +66,8 @@ def test_a_fast_job_ends_with_its_last_value(notebook: Callable[..., Notebook]) 
 
 def test_cancel_works_while_a_cell_awaits(notebook: Callable[..., Notebook]) -> None:
     """The button is heard although the kernel is busy with the cell that awaits the run."""
-    lab = notebook(OPEN, ENDLESS, "run = endless.trigger()\nrun", "try:\n    await run\nexcept dn.CancelledError:\n    print('told')")
+    wait = "try:\n    await run\nexcept dn.CancelledError:\n    print('told')"
+    lab = notebook(OPEN, ENDLESS, "run = endless.trigger()\nrun", wait)
     output = lab.run(0, 1, 2)
     expect(bar(output)).to_have_attribute("aria-valuenow", "1")
     lab.start(3)
@@ -110,11 +124,11 @@ def test_a_reload_in_the_middle_loses_nothing(notebook: Callable[..., Notebook],
     gate.let(2)
     for view in (output, watched, lab.run(4)):
         expect(state(view)).to_contain_text("completed")
-    lab.screenshot("panel-watched-after-the-end")
+    lab.screenshot("panel-watched-after-the-end", lab.cell(4))
 
 
 def test_a_killed_kernel_goes_on(notebook: Callable[..., Notebook], gate: Gate) -> None:
-    """The panel of a dead kernel says so, its buttons off; in the next kernel the run goes on, finished steps reused."""
+    """The panel of a dead kernel says so, its buttons off; in the next one the run goes on, finished steps reused."""
     lab = notebook(OPEN, LOAD, RUN, "print(os.getpid())", "d.watch(ID)")
     output = lab.run(0, 1, 2)
     gate.let(2)
@@ -130,7 +144,7 @@ def test_a_killed_kernel_goes_on(notebook: Callable[..., Notebook], gate: Gate) 
     gate.let(3)
     expect(state(watched)).to_contain_text("completed")
     expect(watched.get_by_role("group", name="Steps").get_by_text("reused")).to_have_count(2)
-    lab.screenshot("panel-resumed")
+    lab.screenshot("panel-resumed", lab.cell(4))
 
 
 def test_a_restarted_kernel_leaves_a_panel_that_says_so(notebook: Callable[..., Notebook], gate: Gate) -> None:
@@ -154,7 +168,7 @@ def test_a_failure_is_told_and_can_be_resumed(notebook: Callable[..., Notebook])
     output.get_by_text("Traceback", exact=True).click()
     expect(output.get_by_text("Traceback (most recent call last)")).to_be_visible()
     watched = lab.run(3)
-    lab.screenshot("panel-failed")
+    lab.screenshot("panel-failed", watched)
     button(watched, "Resume").click()
     expect(watched).to_contain_text("attempt 2")
     expect(state(watched)).to_contain_text("failed")

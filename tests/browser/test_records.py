@@ -65,7 +65,7 @@ def test_a_notebook_saved_meanwhile_says_so(notebook: Callable[..., Notebook], g
 def test_an_exported_notebook_is_readable(
     notebook: Callable[..., Notebook], gate: Gate, folder: Path, theme: str
 ) -> None:
-    """nbconvert's HTML shows ended runs and those that go on, in either theme, offline."""
+    """What nbconvert makes shows ended runs and those that go on, in either theme, offline."""
     lab = notebook(OPEN, LOAD, FAILING, FAILED, RUN, "load.trigger()")
     lab.run(0, 1, 2, 3, 4)
     gate.let(7)
@@ -75,7 +75,7 @@ def test_an_exported_notebook_is_readable(
     lab.save()
     export(lab.path, folder / "export.html", theme)
     lab.page.goto((folder / "export.html").as_uri())
-    lab.screenshot(f"export-{theme}")
+    lab.screenshot(f"export-{theme}", lab.page.locator("main"))
     failed, completed, running = (lab.page.locator(".jp-Cell").nth(number) for number in (3, 4, 5))
     for output, text in ((failed, "failed"), (completed, "completed"), (running, "running")):
         expect(state(output)).to_contain_text(text)

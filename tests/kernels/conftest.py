@@ -75,16 +75,6 @@ def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
-def kernel(version: str, specs: KernelSpecManager) -> Iterator[KernelManager]:
-    """A running kernel of each version, shared by the tests."""
-    manager = KernelManager(kernel_name=version, kernel_spec_manager=specs)
-    manager.start_kernel()
-    yield manager
-    manager.shutdown_kernel(now=True)
-    manager.cleanup_resources()
-
-
 # --- what stands in front of them ---
 
 
@@ -164,6 +154,11 @@ class Page:
         info: Any = self._client.kernel_info(reply=True, timeout=PATIENCE_S)
         self.has_subshells = "kernel subshells" in info["content"].get("supported_features", [])
         self._subshell = self._asked("create_subshell_request")["subshell_id"] if self.has_subshells else None
+
+    def clear(self) -> None:
+        """Forget all cells and widgets."""
+        self.cells.clear()
+        self.models.clear()
 
     def close(self) -> None:
         """Let go of the kernel, which runs on."""
@@ -274,6 +269,16 @@ class Page:
         return self._replies.pop(request)
 
 
+END = """
+import contextlib
+import durably_nb as dn
+with dn.open({path!r}) as d:
+    for run in d.get_runs(status=["pending", "leased"]):
+        with contextlib.suppress(dn.ConflictError):
+            run.cancel()
+"""
+
+
 class Gate:
     """A place where code in the kernel stops until the test lets it go on."""
 
@@ -322,12 +327,23 @@ def gate() -> Iterator[Gate]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def front(version: str, specs: KernelSpecManager) -> Iterator[Page]:
+    """The page of a kernel of each version, shared by the tests."""
+    manager = KernelManager(kernel_name=version, kernel_spec_manager=specs)
+    manager.start_kernel()
+    with closing(Page(manager)) as page:
+        yield page
+    manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()
+
+
 @pytest.fixture
-def page(kernel: KernelManager, path: Path, gate: Gate) -> Iterator[Page]:
+def page(front: Page, path: Path, gate: Gate) -> Iterator[Page]:
     """The page of a kernel that has opened a file as `d`; its cells and jobs can stop at ``gate()``."""
-    with closing(Page(kernel)) as opened:
-        opened.run(f"import durably_nb as dn\nd = dn.open({str(path)!r})\n{gate.definition}")
-        yield opened
-        gate.close()
-        opened.run("for run in d.get_runs(status=['pending', 'leased']):\n    run.cancel()\nd.close()")
-        opened.run("%reset -f")
+    front.clear()
+    front.run(f"import durably_nb as dn\nd = dn.open({str(path)!r})\n{gate.definition}")
+    yield front
+    gate.close()
+    front.run(END.format(path=str(path)))
+    front.run("%reset -f")

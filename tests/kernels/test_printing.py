@@ -79,7 +79,7 @@ def test_what_a_listener_prints_lands_in_its_cell(page: Page, gate: Gate, listen
 
 
 def test_a_click_prints_into_no_cell(page: Page, gate: Gate) -> None:
-    """What follows from a click while another cell is executed, and after it, comes under no cell but the listener's."""
+    """What a click brings about while another cell is executed comes under no cell but the listener's."""
     page.run("""
 @d.job
 def patient(step):

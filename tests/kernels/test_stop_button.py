@@ -19,9 +19,7 @@ run = stop_here.trigger()
 WAITS = {
     "await": ("await run", "CancelledError"),
     "result": ("run.result()", "KeyboardInterrupt"),
-    "wait": ("run.wait()", "KeyboardInterrupt"),
-    "wait with a limit": ("run.wait(60)", "KeyboardInterrupt"),
-    "wait_for_run": ("d.wait_for_run(run.id)", "KeyboardInterrupt"),
+    "with a limit": ("run.wait(60)", "KeyboardInterrupt"),
     "trigger_and_wait": ("stop_here.trigger_and_wait()", "KeyboardInterrupt"),
 }
 

@@ -23,7 +23,7 @@ bar = ipywidgets.IntProgress(max=3)
 run = count.trigger()
 traitlets.dlink((run, "progress"), (bar, "value"), lambda progress: 0 if progress is None else progress.current)
 """
-WAITS = {"idle": "", "blocking": "run.result()", "awaiting": "await run", "busy": "while run.is_active: pass"}
+WAITS = {"idle": "pass", "blocking": "run.result()"}
 
 
 def test_the_version_is_the_one_that_is_tested(page: Page, version: str) -> None:

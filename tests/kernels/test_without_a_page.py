@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-import pytest
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
