@@ -92,7 +92,7 @@ class Durably(Configured):
             self._codec,
             self._definitions,
             idle=self._retain,
-            given_back=lambda run_id: self._dispatch.refresh(run_id),
+            given_back=self._given_back,
         )
         self._dispatch = Dispatch(
             self._store,
@@ -564,6 +564,9 @@ class Durably(Configured):
 
     def _tell(self, receipt: Receipt) -> None:
         self._dispatch.tell(receipt)
+
+    def _given_back(self, run_id: str) -> None:
+        self._dispatch.refresh(run_id)
 
     def _retain(self) -> None:
         """Purge what `retain_runs` does not keep, at most once a minute."""

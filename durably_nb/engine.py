@@ -68,7 +68,7 @@ class Engine:
     ) -> None:
         """Take the parts; no thread is started yet.
 
-        `idle` is called by a worker that found nothing to do, `given_back` with the id of a run that was left unfinished.
+        `idle` is called by a worker that found nothing to do, `given_back` with each run that was left unfinished.
         """
         self._settings = settings
         self._store = store
@@ -195,8 +195,10 @@ class Engine:
         """Say what keeps a pending run of a job from being executed; None if nothing does."""
         if not self.is_defined(job_name):
             return f"job {job_name!r} to be defined"
+        if not self.is_running:
+            return "a worker to be started: d.start()"
         most = self._settings.max_concurrent_runs
-        if self.is_running and len(self._executions) >= most:
+        if len(self._executions) >= most:
             return f"a worker that is free: {', '.join(self._executions)} in flight (max_concurrent_runs={most})"
         return None
 

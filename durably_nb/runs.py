@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
@@ -385,7 +386,8 @@ class Run(traitlets.HasTraits):
             self.set_trait("current_step", None)
 
     def _on_end(self, _: DurablyEvent) -> None:
-        self._take(self._host.run_record(self.id))
+        with suppress(NotFoundError):  # deleted meanwhile, which is told next
+            self._take(self._host.run_record(self.id))
 
     def _on_delete(self, _: DurablyEvent) -> None:
         self._ended = self._deleted = True

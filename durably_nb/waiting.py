@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TICK_S: Final = 0.1
 """How often an await wakes by itself: a notebook's stop button does not reach a bare await of a future."""
 
-_PIECE_S: Final = 0.5
+_PIECE_S: Final = 0.1
 """The longest single wait of a thread: a Ctrl-C that another thread received does not end one."""
 
 

@@ -115,9 +115,10 @@ class Pump:
             due = [drawing for drawing in self._cared_for if self._due.get(drawing, inf) <= now]
             ready = [drawing for drawing in due if early or self._cared_for[drawing] <= now]
             taken = ready[: BUDGET - len(self._drawn)]
+            pause = max(INTERVAL_S, len(due) / BUDGET)  # so that the budget lasts for the whole second
             for drawing in taken:
                 del self._due[drawing], self._cared_for[drawing]
-                self._cared_for[drawing] = now + INTERVAL_S  # behind the others
+                self._cared_for[drawing] = now + pause  # behind the others
                 self._drawn.append(now)
             return taken
 

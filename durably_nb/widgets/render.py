@@ -6,6 +6,7 @@ and in the order of plain elements, so that it reads well where styles are strip
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from durably_nb.models import ProgressData
     from durably_nb.views import LineView, RunView, StepView
 
 WORDS: Final = {"leased": "running"}
@@ -92,6 +94,16 @@ def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) and value < _MOST_IN_FULL else f"{value:,.6g}"
 
 
+def share(progress: ProgressData) -> float:
+    """Give how much of its total is done, from 0 to 1."""
+    return min(1.0, max(0.0, progress.current / progress.total)) if progress.total else 0.0
+
+
+def percent(progress: ProgressData) -> str:
+    """Give how much of its total is done in whole per cent: a hundred only when it is."""
+    return f"{math.floor(share(progress) * 100)} %"
+
+
 def regions(scene: Scene) -> dict[str, str]:
     """Give the panel's regions as HTML, each by its name, from top to bottom."""
     return {
@@ -123,8 +135,8 @@ def brief(scene: Scene) -> str:
     """Give it in a few words, for beside a bar."""
     running = scene.view.running_step if scene.view.is_active else None
     about = [scene.view.record.job_name, scene.state, *_figures(scene.view)]
-    if scene.view.progress is not None and scene.view.progress.message:
-        about.append(scene.view.progress.message)
+    if message := _message(scene.view):
+        about.append(message)
     elif running is not None:
         about.append(running.name)
     return _one_line(" · ".join(about))
@@ -192,18 +204,17 @@ def _progress(scene: Scene) -> str:
     waits = f'<div class="dn-note">Waiting for {escape(scene.waits_for)}</div>' if scene.waits_for else ""
     if view.progress is None:
         return waits + _output(scene)
-    total, current = view.progress.total, view.progress.current
     figures = _figures(view)
-    name = escape(f"Progress of {view.record.job_name}")
     bar = ""
-    if total:
-        share = min(1.0, max(0.0, current / total))
+    if total := view.progress.total:
+        name = escape(f"Progress of {view.record.job_name}")
+        current = min(max(view.progress.current, 0), total)
         bar = (
             f'<div class="dn-bar" role="progressbar" aria-label="{name}" aria-valuemin="0" aria-valuemax="{total}" '
-            f'aria-valuenow="{min(max(current, 0), total)}" aria-valuetext="{escape(", ".join(figures))}">'
-            f'<div data-status="{view.record.status}" style="width: {share:.2%}"></div></div>'
+            f'aria-valuenow="{current}" aria-valuetext="{escape(", ".join(figures))}">'
+            f'<div data-status="{view.record.status}" style="width: {share(view.progress):.2%}"></div></div>'
         )
-    message = f' <span class="dn-message">{escape(view.progress.message)}</span>' if view.progress.message else ""
+    message = f' <span class="dn-message">{escape(_message(view))}</span>' if _message(view) else ""
     shown = " · ".join(f"<span>{escape(figure)}</span>" for figure in figures)
     return f'{bar}<div class="dn-figures">{shown}{message}</div>{waits}{_output(scene)}'
 
@@ -216,7 +227,7 @@ def _figures(view: RunView) -> list[str]:
     of = "" if progress.total is None else f" of {number(progress.total)}"
     figures = [f"{number(progress.current)}{of}"]
     if progress.total:
-        figures.append(f"{min(1.0, max(0.0, progress.current / progress.total)):.0%}".replace("%", " %"))
+        figures.append(percent(progress))
     if view.record.status == "leased":
         if view.rate is not None:
             fast = view.rate >= 1
@@ -224,6 +235,10 @@ def _figures(view: RunView) -> list[str]:
         if view.remaining_s is not None:
             figures.append(f"{duration(view.remaining_s)} left")
     return figures
+
+
+def _message(view: RunView) -> str:
+    return "" if view.progress is None else (view.progress.message or "")[:_MOST_OF_A_LINE]
 
 
 def _output(scene: Scene) -> str:

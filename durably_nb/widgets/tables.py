@@ -6,7 +6,6 @@ so that it reads well where styles are stripped.
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
@@ -99,13 +98,12 @@ def _progress(run: RunRecord) -> str:
     current, total = run.progress.current, run.progress.total
     if not total:
         return render.number(current)
-    share = min(1.0, max(0.0, current / total))
-    text = f"{math.floor(share * 100)} %"
+    share, text = render.share(run.progress), render.percent(run.progress)
     name = escape(f"Progress of {run.job_name} {render.short(run.run_id)}")
     figures = f"{render.number(current)} of {render.number(total)}"
     return (
         f'<div class="dn-share" title="{figures}"><div class="dn-bar" role="progressbar" aria-label="{name}" '
-        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{math.floor(share * 100)}">'
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{text.removesuffix(" %")}">'
         f'<div data-status="{run.status}" style="width: {share:.1%}"></div></div> <span>{text}</span></div>'
     )
 

@@ -80,7 +80,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     """One profile for all tests here, so that JupyterLab is loaded once."""
     opened = browser.new_context(viewport={"width": 1100, "height": 800}, reduced_motion="reduce")
     opened.set_default_timeout(TIMEOUT_MS)
-    opened.tracing.start(screenshots=True, snapshots=True)
+    opened.tracing.start(snapshots=True)
     yield opened
     opened.close()
 

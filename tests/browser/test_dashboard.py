@@ -24,6 +24,7 @@ def tidy(step, number: int):
     step.progress(number % 7, 7)
     if number % 10 == 0:
         raise ValueError(f"there is nothing to tidy in {number}")
+    step.progress(7, 7)
     return number
 
 for run in tidy.options(labels={"season": "autumn"}).batch_trigger([{"number": number} for number in range(195)]):
@@ -46,6 +47,7 @@ def rows(output: Locator) -> Locator:
 def test_two_hundred_runs_are_found_opened_and_cancelled(notebook: Callable[..., Notebook], gate: Gate) -> None:
     """Many runs are paged, counted by state, filtered and searched; a row opens its panel; several are cancelled."""
     lab = notebook(OPEN, LOAD, RUNS, "d.dashboard()")
+    lab.page.set_viewport_size({"width": 1100, "height": 1100})
     output = lab.run(0, 1, 2, 3)
     gate.let(2)
     expect(output).to_contain_text("of 200")
