@@ -15,6 +15,7 @@ from inspect import Parameter as Raw
 from typing import TYPE_CHECKING, Any, NewType
 
 import pydantic
+from pydantic_core import SchemaError
 
 from durably_nb.errors import ValidationError
 from durably_nb.wording import reason_of, shown
@@ -194,7 +195,7 @@ class _Check:
             # Pydantic takes no configuration for a dataclass or a model itself, but does for a NewType of it.
             alias = _new_type("Value", self._hint)
             self._validate = pydantic.TypeAdapter(alias, config=_CONFIG).validate_python
-        except (pydantic.PydanticUserError, TypeError, NameError) as error:
+        except (pydantic.PydanticUserError, SchemaError, TypeError, NameError) as error:
             raise ValidationError(
                 f"{job_name} cannot be a job: values cannot be validated by its hint {where}: {self} "
                 f"({reason_of(error)}). Use another hint, or none."

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_SHOWN: Final = 50
 """Of steps, and of log lines, the latest so many are kept in a view."""
 
+_LEAST_S: Final = 1.0
+"""No rate is told from less: the first steps of many come in a burst."""
+
 _WINDOW_S: Final = 30.0
 """The rate is that of the last so many seconds: what a resumed run skipped through must not count for long."""
 
@@ -94,21 +97,21 @@ class RunView:
         """The step that executes."""
         return next((step for step in reversed(self.steps) if step.status == "running"), None)
 
-    @property
-    def rate(self) -> float | None:
-        """Units of progress a second, over the last half minute; None while there is nothing to tell it from."""
-        if len(self.samples) < 2:  # noqa: PLR2004 - a rate is a difference
+    def rate(self, now: datetime) -> float | None:
+        """Units of progress a second, over the last half minute; None while there is too little to tell it from."""
+        if not self.samples or self.record.status != "leased":
             return None
-        (first, before), (last, now) = self.samples[0], self.samples[-1]
-        seconds = (last - first).total_seconds()
-        return (now - before) / seconds if seconds > 0 and (now - before) * _NEVER_S > seconds else None
+        # Up to now, not up to the last progress: a quick beginning must not promise a quick end.
+        (first, before), (_, latest) = self.samples[0], self.samples[-1]
+        seconds = (now - first).total_seconds()
+        return (latest - before) / seconds if seconds >= _LEAST_S and (latest - before) * _NEVER_S > seconds else None
 
-    @property
-    def remaining_s(self) -> float | None:
+    def remaining_s(self, now: datetime) -> float | None:
         """Seconds until the total is reached at this rate; None if it cannot be told."""
-        if self.rate is None or self.progress is None or self.progress.total is None or not self.is_active:
+        rate = self.rate(now)
+        if rate is None or self.progress is None or self.progress.total is None:
             return None
-        left = max(0.0, (self.progress.total - self.progress.current) / self.rate)
+        left = max(0.0, (self.progress.total - self.progress.current) / rate)
         return left if left < _NEVER_S else None
 
     def elapsed_s(self, now: datetime) -> float | None:
@@ -153,7 +156,9 @@ def _interrupted(step: StepView) -> StepView:
 
 
 def _progressed(view: RunView, event: Any) -> dict[str, Any]:  # noqa: ANN401 - the event of this name
-    samples = [sample for sample in view.samples if (event.timestamp - sample[0]).total_seconds() <= _WINDOW_S]
+    latest = view.samples[-1:]  # however long ago: a step may take minutes
+    samples = [sample for sample in view.samples[:-1] if (event.timestamp - sample[0]).total_seconds() <= _WINDOW_S]
+    samples += latest
     if len(samples) > 1 and (event.timestamp - samples[-2][0]).total_seconds() < 1:
         samples.pop()  # one a second is enough, and the latest
     return {"progress": event.progress, "samples": (*samples, (event.timestamp, float(event.progress.current)))}

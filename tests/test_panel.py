@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import signal
 import threading
 import weakref
 from html.parser import HTMLParser
@@ -660,6 +661,75 @@ def test_a_retired_panel_can_be_closed(front: Front, steered: Steered, d: dn.Dur
     panel.close()
     d.close()
     assert front.open() == []
+
+
+@pytest.mark.usefixtures("front")
+def test_a_view_that_is_made_when_the_file_closes_is_retired_too(d: dn.Durably) -> None:
+    """A form of a closed file takes no click, and leaves no thread behind."""
+    job = d.job(failing)
+    d.close()
+    form = job.form()
+    assert form.widget.children[1].children[0].disabled
+    assert "closed" in form.widget.children[1].children[1].value
+
+
+@pytest.mark.usefixtures("front")
+def test_a_run_that_cannot_be_read_says_why(d: dn.Durably, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the last expression of a cell that is run again when the run is deleted, or the file closed."""
+    deleted, run = (d.job(failing).trigger().wait(20) for _ in range(2))
+    deleted.delete()
+    deleted._ipython_display_()
+    assert "There is no run" in capsys.readouterr().out
+    d.close()
+    run._ipython_display_()
+    shown = capsys.readouterr().out
+    assert repr(run) in shown
+    assert "not open" in shown
+
+
+@pytest.mark.usefixtures("front")
+def test_ctrl_c_cuts_no_drawing(idle: dn.Durably) -> None:
+    """Who waits also draws; the stop button takes effect when all is drawn that was begun."""
+    run = idle.job(failing).trigger()
+    drawn: list[str] = []
+
+    def struck(_: object) -> None:
+        if not drawn:
+            signal.raise_signal(signal.SIGINT)
+        drawn.append("struck")
+
+    with pump._turning:  # the pump's own thread stands
+        for call in struck, lambda _: drawn.append("the other"):
+            idle.watch(run).on_drawn(call)
+        with pytest.raises(KeyboardInterrupt):
+            _ = run.wait(20)
+    assert drawn == ["struck", "the other"]
+
+
+def test_a_handle_of_a_run_that_is_deleted_as_it_ends(d: dn.Durably, caplog: pytest.LogCaptureFixture) -> None:
+    """Who presses Cancel and Delete faster than listeners hear of it gets no complaint, and whoever waits goes on."""
+    leased, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_: dn.RunLeasedEvent) -> None:
+        leased.set()
+        assert go_on.wait(20)
+
+    d.on("run:leased", hold_up)
+    run = d.job(failing).trigger()
+    assert leased.wait(20)
+    cancelling = threading.Thread(target=d.cancel, args=[run.id])
+    cancelling.start()
+    while d._dispatch.run_record(run.id).status != "cancelled":
+        continue
+    deleting = threading.Thread(target=d.delete_run, args=[run.id])
+    deleting.start()
+    while d.get_run(run.id) is not None:
+        continue
+    go_on.set()
+    cancelling.join()
+    deleting.join()
+    assert "deleted" in repr(run.wait(20))
+    assert caplog.records == []
 
 
 def test_a_broken_line_harms_no_run(front: Front, steered: Steered, d: dn.Durably, heard: Heard) -> None:

@@ -197,6 +197,24 @@ def test_a_drawing_that_raises_harms_no_other(pump: Turned, caplog: pytest.LogCa
     assert len(broken.drawn) == 2
 
 
+def test_one_complaint_is_made_of_what_fails_again_and_again(pump: Turned, caplog: pytest.LogCaptureFixture) -> None:
+    """A log full of the same traceback helps nobody; when it was drawn meanwhile, another failure is news."""
+    fails = [True, True, True, False, True]
+
+    def maybe_fail() -> None:
+        if fails.pop(0):
+            raise OSError
+
+    picture = Picture(pump, maybe_fail)
+    complaints = []
+    with caplog.at_level(logging.WARNING, "durably_nb"):
+        while fails:
+            picture.change()
+            pump.pass_time(1, ticks=8)
+            complaints.append(len(caplog.records))
+    assert complaints == [1, 1, 1, 1, 2]
+
+
 def test_what_is_removed_is_drawn_no_more(pump: Turned) -> None:
     """Not what was noted before, not what is noted later; unless it is to be drawn a last time."""
     gone, last = Picture(pump), Picture(pump)
@@ -258,6 +276,13 @@ class Seen:
 def threads() -> list[str]:
     """Give the names of the library's threads."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("durably")]
+
+
+def join_pumps() -> None:
+    """Wait for threads that nobody joined, as they waited for whoever did not."""
+    for thread in threading.enumerate():
+        if thread.name == "durably-pump":
+            thread.join(20)
 
 
 def test_the_thread_lives_while_there_is_something_to_draw() -> None:
@@ -322,10 +347,50 @@ def test_a_drawing_may_remove_itself_on_another_thread() -> None:
         pump.turn()
         turned.set()
     assert turned.is_set()
-    while threads():
-        for thread in threading.enumerate():
-            if thread.name == "durably-pump":
-                thread.join(20)
+    join_pumps()
+
+
+def test_whoever_draws_may_draw_others_and_then_leave() -> None:
+    """A drawing in which somebody waits for a run, and so turns the pump, can still be the last that is removed."""
+    pump = Pump()
+
+    class Waiting(Seen):
+        def draw(self) -> None:
+            pump.turn()
+            pump.remove(self)
+
+    waiting = Waiting()
+    with pump._turning:  # the pump's own thread stands before its turn
+        pump.add(waiting)
+        pump.note(waiting)
+        pump.turn()
+        assert pump._cared_for == {}
+    join_pumps()
+
+
+def test_a_drawing_that_never_ends_hangs_nobody() -> None:
+    """Who turns the pump meanwhile, or removes a drawing, goes on after a while: a wait, or the end of the program."""
+    pump = Pump()
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Stuck(Seen):
+        def draw(self) -> None:
+            begun.set()
+            go_on.wait(20)
+
+    stuck, other = Stuck(), Seen()
+    pump.add(stuck)
+    pump.add(other)
+    pump.note(stuck)
+    assert begun.wait(20)
+    pump.note(other)
+    pump.turn(early=True)
+    pump.remove(other, last=True)
+    pump.remove(stuck)
+    assert not go_on.is_set()
+    assert other.drawn == []
+    go_on.set()
+    join_pumps()
 
 
 def test_no_change_is_slept_through() -> None:

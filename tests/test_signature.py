@@ -208,6 +208,8 @@ def test_hints_that_pydantic_refuses() -> None:
     """A hint that no value can be validated by is refused when the job is defined."""
     with pytest.raises(ValidationError, match=r"values cannot be validated by its hint value: "):
         taking(Annotated[int | str, pydantic.Field(discriminator="kind")])
+    with pytest.raises(ValidationError, match=r"hint value: .*multiple_of=0\.5"):
+        taking(Annotated[int, pydantic.Field(multiple_of=0.5)])
 
 
 def test_hints_of_a_closure() -> None:

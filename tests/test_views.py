@@ -488,6 +488,7 @@ class Course:
 
     view: RunView
     sequence: int = 0
+    moment: datetime = NOON
 
     def leased(self, at: float) -> Course:
         """Begin an attempt, so many seconds after noon."""
@@ -501,22 +502,39 @@ class Course:
         self.view = self.view.after(dn.RunProgressEvent(progress=progress, **self._about(at)))
         return self
 
+    def pace(self, later: float = 0) -> tuple[float | None, float | None]:
+        """Give rate and remaining seconds, so many seconds after what was told last."""
+        now = self.moment + timedelta(seconds=later)
+        return self.view.rate(now), self.view.remaining_s(now)
+
     def _about(self, at: float) -> dict[str, Any]:
         self.sequence += 1
-        moment = NOON + timedelta(seconds=at)
+        moment = self.moment = NOON + timedelta(seconds=at)
         return {"sequence": self.sequence, "timestamp": moment, "run_id": "r", "job_name": "j", "labels": {}}
 
 
 @pytest.fixture
 def course() -> Course:
     """A run at noon."""
-    return Course(RunView(record=Told().record))
+    return Course(RunView(record=replace(Told().record, status="leased")))
 
 
 def test_rate_and_remaining_time(course: Course) -> None:
     """Ten units in five seconds are two a second; at that rate ninety more take 45 seconds."""
-    view = course.leased(0).progress(0, 0, 100).progress(5, 10, 100).view
-    assert (view.rate, view.remaining_s) == (2.0, 45.0)
+    assert course.leased(0).progress(0, 0, 100).progress(5, 10, 100).pace() == (2.0, 45.0)
+
+
+def test_the_pace_slackens_while_nothing_is_reported(course: Course) -> None:
+    """A burst at the beginning promises no quick end: it is spread over the time since."""
+    course.leased(0).progress(0, 0, 5).progress(0.01, 2, 5)
+    assert course.pace() == (None, None)
+    assert course.pace(later=19.99) == (0.1, pytest.approx(30))
+
+
+def test_slow_work_has_a_pace_too(course: Course) -> None:
+    """Units that take minutes each are told by the last two of them."""
+    course.leased(0).progress(0, 0, 10).progress(120, 1, 10).progress(240, 2, 10)
+    assert course.pace() == (pytest.approx(1 / 120), pytest.approx(960))
 
 
 @pytest.mark.parametrize(
@@ -529,24 +547,28 @@ def test_no_rate_where_none_can_be_told(course: Course, reports: list[tuple[floa
     course.leased(0)
     for at, current in reports:
         course.progress(at, current, 10)
-    assert (course.view.rate, course.view.remaining_s) == (None, None)
+    assert course.pace() == (None, None)
+
+
+def test_no_time_is_told_that_nobody_lives_to_see(course: Course) -> None:
+    """Progress that would take for ever, for one unit or for all, has no rate or no remaining time."""
+    assert course.leased(0).progress(0, 0, 1e308).progress(10, 1, 1e308).pace()[1] is None
+    assert course.leased(20).progress(20, 0).progress(30, 1e-300).pace()[0] is None
 
 
 def test_without_a_total_there_is_a_rate_but_no_remaining_time(course: Course) -> None:
     """How much is left cannot be told, how fast it goes can."""
-    view = course.leased(0).progress(0, 0).progress(4, 8).view
-    assert (view.rate, view.remaining_s) == (2.0, None)
+    assert course.leased(0).progress(0, 0).progress(4, 8).pace() == (2.0, None)
 
 
 def test_what_a_resumed_run_skips_through_does_not_count(course: Course) -> None:
     """A new attempt begins without a rate; thousands reported at once are forgotten after half a minute."""
     course.leased(0).progress(0, 0, 1000).progress(10, 500, 1000).leased(100)
-    assert course.view.rate is None
+    assert course.pace() == (None, None)
     course.progress(100, 0, 1000).progress(100.5, 500, 1000)
     for second in range(1, 60):
         course.progress(100.5 + second, 500 + second, 1000)
-    assert course.view.rate == pytest.approx(1)
-    assert course.view.remaining_s == pytest.approx(441)
+    assert course.pace() == (pytest.approx(1), pytest.approx(441))
 
 
 def test_samples_are_few(course: Course) -> None:
@@ -555,12 +577,12 @@ def test_samples_are_few(course: Course) -> None:
     for number in range(10_000):
         course.progress(number / 100, number)
     assert len(course.view.samples) < 40
-    assert course.view.rate == pytest.approx(100)
+    assert course.pace()[0] == pytest.approx(100, rel=0.05)
 
 
 def test_more_than_the_total_leaves_nothing_to_wait_for(course: Course) -> None:
     """Who reports 15 of 10 is done, not minus five seconds away."""
-    assert course.leased(0).progress(0, 1, 10).progress(5, 15, 10).view.remaining_s == 0
+    assert course.leased(0).progress(0, 1, 10).progress(5, 15, 10).pace()[1] == 0
 
 
 def test_elapsed(course: Course) -> None:

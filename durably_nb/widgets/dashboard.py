@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from dataclasses import asdict, replace
@@ -88,12 +89,14 @@ class Dashboard:
         self._next_reading = 0.0
         self._is_asked = self._is_retired = False  # asked: by somebody who waits for the answer
         self._problem = ""
+        self._answering = threading.Lock()
         self._answers = (0, "")  # how many commands were answered, and the last answer
         self._wish: deque[str | None] = deque(maxlen=1)  # the run to be opened; None: the panel is to be closed
         self._panel: Panel | None = None
         self._found = self._read()
         self.table = DashboardTable(state=self._state())
         self.widget = ipywidgets.VBox([self.table])
+        self.widget.add_class("dn-dashboard-whole")
         self.table.on_msg(self._on_message)
         self.table.observe(self._on_closed, "comm")
         free_replies(self.table)
@@ -221,7 +224,8 @@ class Dashboard:
         match content:
             case {"question": dict(question)}:
                 self._question = Question.from_message(question)
-                self._answers = (self._answers[0], "")
+                with self._answering:  # a page that misses a number keeps its buttons off
+                    self._answers = (self._answers[0], "")
             case {"open": str() | None as run_id}:
                 self._wish.append(run_id)
             case {"command": str(command), "attempts": dict(attempts)} if command in COMMANDS:
@@ -235,7 +239,8 @@ class Dashboard:
 
     def _answer(self, answer: str | None) -> None:
         if answer is not None:
-            self._answers = (self._answers[0] + 1, answer)
+            with self._answering:
+                self._answers = (self._answers[0] + 1, answer)
             self._is_asked = True
             self._note()
 

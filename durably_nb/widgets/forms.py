@@ -66,6 +66,7 @@ class Form:
         self._button.on_click(self._on_click)
         self._line = ipywidgets.HTML()
         self._below = ipywidgets.VBox()
+        self._below.add_class("dn-beneath")
         head = ipywidgets.HTML(_headed(definition))
         rows = [field.widget for field in self._fields]
         actions = ipywidgets.HBox([self._button, self._line])

@@ -148,7 +148,9 @@ class _Output:
         self._kept_after_s *= _KEPT_LESS
         self._keep_at = time.monotonic() + self._kept_after_s
         first = f"<style>.dn-first-{self.id} {{ display: none }}</style>"
-        html = f'{first}<div class="{render.kept(self.panel.widget.model_id)}">{render.record(scene)}</div>'
+        model_id = self.panel.widget.model_id
+        lost = render.hiding_lost(model_id)
+        html = f'{first}{lost}<div class="{render.kept(model_id)}">{render.record(scene)}</div>'
         self.cell.publish(f"{self.id}-kept", _NOTHING | {"text/html": html}, update=self._has_kept)
         self._has_kept = True
         return self._kept_after_s

@@ -34,8 +34,8 @@ SYNC_S: Final = 5.0
 
 _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 
-_LOOK_S: Final = 1.0
-"""How often a pending run is looked at: what it waits for may come without an event."""
+_LOOKS_S: Final = {"pending": 1.0, "leased": 5.0}
+"""How often a run is looked at without an event: what it waits for may come without one, and its pace slackens."""
 
 _ACTIONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "pending": (("cancel", "Cancel"),),
@@ -129,8 +129,8 @@ class Panel:
             self.widget.show(self._state(scene) | {"regions": changed}, scene)
         self._sent, self._sent_turn = regions, turn
         wishes = [self._sync(scene, changed=bool(changed)), *(call(scene) for call in list(self._on_drawn))]
-        if scene.view.record.status == "pending" and scene.view.is_active:
-            wishes.append(_LOOK_S)
+        if scene.view.is_active:
+            wishes.append(_LOOKS_S[scene.view.record.status])
         return min((wish for wish in wishes if wish is not None), default=None)
 
     def retire(self) -> None:

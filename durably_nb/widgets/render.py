@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -46,12 +46,16 @@ _SECONDS: Final = re.compile('data-ticking="[^"]*">[^<]*')
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that is drawn: a view at a moment, what a pending run waits for, and the output in a line."""
+    """All that is drawn: a view at a moment, what a pending run waits for, and the output in a line.
+
+    `is_kept`: for a record, where what is true for a moment only has no place.
+    """
 
     view: RunView
     now: datetime
     waits_for: str | None = None
     output: str | None = None
+    is_kept: bool = False
 
     @property
     def state(self) -> str:
@@ -122,7 +126,7 @@ def is_same(before: str | None, now: str) -> bool:
 
 def record(scene: Scene) -> str:
     """Give the whole as HTML that needs no kernel, no script and no file beside it."""
-    body = "".join(f"<div>{html}</div>" for html in regions(scene).values() if html)
+    body = "".join(f"<div>{html}</div>" for html in regions(replace(scene, is_kept=True)).values() if html)
     return f'<style>{style()}</style><div class="dn-panel dn-record">{body}{_note(scene)}</div>'
 
 
@@ -134,7 +138,7 @@ def watch(run_id: str) -> str:
 def brief(scene: Scene) -> str:
     """Give it in a few words, for beside a bar."""
     running = scene.view.running_step if scene.view.is_active else None
-    about = [scene.view.record.job_name, scene.state, *_figures(scene.view)]
+    about = [scene.view.record.job_name, scene.state, *_figures(scene.view), *_pace(scene)]
     if message := _message(scene.view):
         about.append(message)
     elif running is not None:
@@ -151,6 +155,13 @@ def hiding_kept(model_id: str) -> str:
     """Give what hides it while the panel is there."""
     name = f".{kept(model_id)}"
     return f"<style>{name}, .jp-OutputArea-child:has({name}) {{ display: none }}</style>"
+
+
+def hiding_lost(model_id: str) -> str:
+    """Give what hides the place of a panel that no kernel draws, above what was kept of it."""
+    place = '.jp-OutputArea-child:has([data-mime-type="application/vnd.jupyter.widget-view+json"])'
+    kept_next = f":has(+ .jp-OutputArea-child .{kept(model_id)})"
+    return f"<style>{place}:not(:has(.dn-panel)){kept_next} {{ display: none }}</style>"
 
 
 def line(scene: Scene) -> str:
@@ -204,7 +215,7 @@ def _progress(scene: Scene) -> str:
     waits = f'<div class="dn-note">Waiting for {escape(scene.waits_for)}</div>' if scene.waits_for else ""
     if view.progress is None:
         return waits + _output(scene)
-    figures = _figures(view)
+    figures = [*_figures(view), *_pace(scene)]
     bar = ""
     if total := view.progress.total:
         name = escape(f"Progress of {view.record.job_name}")
@@ -214,13 +225,14 @@ def _progress(scene: Scene) -> str:
             f'aria-valuenow="{current}" aria-valuetext="{escape(", ".join(figures))}">'
             f'<div data-status="{view.record.status}" style="width: {share(view.progress):.2%}"></div></div>'
         )
-    message = f' <span class="dn-message">{escape(_message(view))}</span>' if _message(view) else ""
-    shown = " · ".join(f"<span>{escape(figure)}</span>" for figure in figures)
-    return f'{bar}<div class="dn-figures">{shown}{message}</div>{waits}{_output(scene)}'
+    shown = [f"<span>{escape(figure)}</span>" for figure in figures]
+    if _message(view):
+        shown.append(f'<span class="dn-message">{escape(_message(view))}</span>')
+    return f'{bar}<div class="dn-figures">{" · ".join(shown)}</div>{waits}{_output(scene)}'
 
 
 def _figures(view: RunView) -> list[str]:
-    """Give the progress in figures: 42 of 100, 42 %, 3.5 a second, 17 s left."""
+    """Give the progress in figures: 42 of 100, 42 %."""
     progress = view.progress
     if progress is None:
         return []
@@ -228,13 +240,16 @@ def _figures(view: RunView) -> list[str]:
     figures = [f"{number(progress.current)}{of}"]
     if progress.total:
         figures.append(percent(progress))
-    if view.record.status == "leased":
-        if view.rate is not None:
-            fast = view.rate >= 1
-            figures.append(f"{view.rate:,.3g} a second" if fast else f"{duration(1 / view.rate)} each")
-        if view.remaining_s is not None:
-            figures.append(f"{duration(view.remaining_s)} left")
     return figures
+
+
+def _pace(scene: Scene) -> list[str]:
+    """Give how fast it goes, which is of the moment: 3.5 a second, 17 s left."""
+    if scene.is_kept:
+        return []
+    rate, left = scene.view.rate(scene.now), scene.view.remaining_s(scene.now)
+    pace = [] if rate is None else [f"{rate:,.3g} a second" if rate >= 1 else f"{duration(1 / rate)} each"]
+    return pace if left is None else [*pace, f"{duration(left)} left"]
 
 
 def _message(view: RunView) -> str:
@@ -265,7 +280,7 @@ def _steps(scene: Scene) -> str:
     reused = sum(step.reused for step in view.steps)
     summary = [f"{counts[status]:,} {status}" for status in _STEPS_FIRST if counts[status]]
     if reused:
-        summary.append(f"{reused:,} reused")
+        summary[0] += f" ({reused:,} reused)"
     hidden = ""
     if view.hidden_steps:
         count = view.hidden_steps + len(view.steps)

@@ -10,8 +10,10 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from queue import Empty
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -48,9 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def specs(tmp_path_factory: pytest.TempPathFactory) -> KernelSpecManager:
-    """Kernels by the name of their version: this Python, with another ipykernel before its own."""
-    folder = tmp_path_factory.mktemp("kernels")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Give what a kernel manager needs for one version: this Python, with another ipykernel before its own."""
+    specs = tmp_path_factory.mktemp("specs")
     for version in VERSIONS:
         first = [] if version == INSTALLED else [str(KERNELS / version)]
         spec = {
@@ -62,9 +64,21 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> KernelSpecManager:
             "language": "python",
             "env": {"PYTHONPATH": os.pathsep.join([*first, str(ROOT)])},
         }
-        (folder / version).mkdir()
-        (folder / version / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    return KernelSpecManager(kernel_dirs=[str(folder)])
+        (specs / version).mkdir()
+        (specs / version / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    numbers = count(1)
+    with TemporaryDirectory() as sockets:  # not of pytest's: a socket's path must be short
+
+        def given(version: str) -> dict[str, Any]:
+            """Files for sockets: of two kernels that start at once on ports, both may choose the same."""
+            return {
+                "kernel_name": version,
+                "kernel_spec_manager": KernelSpecManager(kernel_dirs=[str(specs)]),
+                "transport": "ipc",
+                "ip": f"{sockets}/{next(numbers)}",
+            }
+
+        yield given
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
@@ -208,6 +222,10 @@ class Page:
         self.send(model, hello=True)
         return model
 
+    def see(self, panel: Model, *words: str) -> None:
+        """Wait until a panel shows all of these."""
+        self.until(lambda: all(word in panel.text for word in words))
+
     def press(self, panel: Model, command: str) -> None:
         """Press a button of a panel."""
         self.send(panel, command=command, turn=panel.turn)
@@ -328,9 +346,9 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture(scope="session")
-def front(version: str, specs: KernelSpecManager) -> Iterator[Page]:
+def front(version: str, options: Callable[[str], dict[str, Any]]) -> Iterator[Page]:
     """The page of a kernel of each version, shared by the tests."""
-    manager = KernelManager(kernel_name=version, kernel_spec_manager=specs)
+    manager = KernelManager(**options(version))
     manager.start_kernel()
     with closing(Page(manager)) as page:
         yield page

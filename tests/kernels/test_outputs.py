@@ -103,6 +103,20 @@ def test_two_outputs_of_a_run_both_become_records(page: Page, gate: Gate, shown:
     assert all(WIDGET not in states[1] for states in shown.values())
 
 
+def test_a_panel_with_a_name_lives_on_when_its_cell_is_run_again(page: Page, gate: Gate, shown: Outputs) -> None:
+    """What a cell showed before is closed, but not what this cell or another one still shows."""
+    page.run(SHAKY)
+    gate.reached()
+    page.run("panel = d.watch(run)", cell_id="made")
+    for _ in range(2):
+        page.run("panel", cell_id="one")
+    page.run("panel", cell_id="two")
+    page.run("None", cell_id="two")
+    page.run("run", cell_id="two")
+    gate.open()
+    page.until(lambda: [len(states) for states in shown.values()] == [2, 2, 2, 2])
+
+
 def test_closing_the_file_leaves_a_record(page: Page, gate: Gate, shown: Outputs) -> None:
     """What a saved notebook keeps then says how the run stood, and how to see more."""
     page.run(SHAKY)

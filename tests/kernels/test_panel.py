@@ -35,12 +35,12 @@ def test_a_panel_follows_its_run(page: Page, gate: Gate, wait: str) -> None:
     cell = page.begin(WAITS[wait])
     for number in 1, 2, 3:
         gate.passed()
-        page.until(lambda number=number: f"counted {number}" in panel.text)
+        page.see(panel, f"counted {number}")
     gate.reached()
     assert cell.is_done == (wait == "idle")
     gate.open()
     page.finish(cell)
-    page.until(lambda: "Run again" in panel.text)
+    page.see(panel, "Run again")
 
 
 def test_cancel_comes_through_while_a_cell_awaits(page: Page) -> None:
@@ -48,11 +48,12 @@ def test_cancel_comes_through_while_a_cell_awaits(page: Page) -> None:
     page.run(PATIENT)
     panel = page.panel("run = patient.trigger()\nrun")
     cell = page.begin("print('waiting')\nawait run")
-    page.until(lambda: cell.text and "running" in panel.text)
+    page.until(lambda: cell.text)
+    page.see(panel, "running")
     page.press(panel, "cancel")
     page.finish(cell)
     assert cell.error == "CancelledError"
-    page.until(lambda: "cancelled" in panel.text)
+    page.see(panel, "cancelled")
 
 
 def test_cancel_comes_through_while_a_cell_blocks(page: Page) -> None:
@@ -60,13 +61,14 @@ def test_cancel_comes_through_while_a_cell_blocks(page: Page) -> None:
     page.run(PATIENT)
     panel = page.panel("run = patient.trigger()\nrun")
     cell = page.begin("print('waiting')\nrun.result()")
-    page.until(lambda: cell.text and "running" in panel.text)
+    page.until(lambda: cell.text)
+    page.see(panel, "running")
     page.press(panel, "cancel")
     if not page.has_subshells:
         page.interrupt()
     page.finish(cell)
     assert cell.error == ("CancelledError" if page.has_subshells else "KeyboardInterrupt")
-    page.until(lambda: "cancelled" in panel.text)
+    page.see(panel, "cancelled")
 
 
 def test_cells_come_in_order_after_clicks_that_came_between(page: Page) -> None:
@@ -86,10 +88,10 @@ def test_a_second_click_does_nothing(page: Page) -> None:
     """Cancel twice at once: the run is cancelled, and nobody complains."""
     page.run(PATIENT)
     panel = page.panel("run = patient.trigger()\nrun")
-    page.until(lambda: "running" in panel.text)
+    page.see(panel, "running")
     page.press(panel, "cancel")
     page.press(panel, "cancel")
-    page.until(lambda: "cancelled" in panel.text and "Resume" in panel.text)
+    page.see(panel, "Resume")
     page.run("d.stop()")  # what was clicked has been carried out
     assert "alert" not in "".join(panel.regions.values())
     assert page.run("list(run.events()['type']).count('run:cancel')").text == "1"
@@ -99,18 +101,18 @@ def test_a_click_for_an_earlier_attempt_does_nothing(page: Page) -> None:
     """A Cancel that was meant for an attempt that has ended leaves the resumed run alone; a fresh one ends it."""
     page.run(PATIENT)
     panel = page.panel("run = patient.trigger()\nrun")
-    page.until(lambda: "running" in panel.text)
+    page.see(panel, "running")
     late = panel.turn
     page.press(panel, "cancel")
-    page.until(lambda: "Resume" in panel.text)
+    page.see(panel, "Resume")
     page.press(panel, "resume")
-    page.until(lambda: "running" in panel.text)
+    page.see(panel, "running")
     page.send(panel, command="cancel", turn=late)
     page.send(panel, command="cancel", turn=late)
     assert page.run("run.is_active").text == "True"
-    page.until(lambda: "running" in panel.text)
+    page.see(panel, "running")
     page.press(panel, "cancel")
-    page.until(lambda: "Resume" in panel.text)
+    page.see(panel, "Resume")
     assert page.run("list(run.events()['type']).count('run:cancel')").text == "2"
 
 
@@ -118,11 +120,11 @@ def test_a_click_after_the_end_does_nothing(page: Page, gate: Gate) -> None:
     """A Cancel that comes when the run has just completed changes nothing, and is no error."""
     page.run(COUNT)
     panel = page.panel("run = count.trigger()\nrun")
-    page.until(lambda: "running" in panel.text)
+    page.see(panel, "running")
     late = panel.turn
     for _ in range(4):
         gate.passed()
-    page.until(lambda: "Run again" in panel.text)
+    page.see(panel, "Run again")
     page.send(panel, command="cancel", turn=late)
     assert page.run("run.result()\nrun.status").text == "'completed'"
     assert "alert" not in "".join(panel.regions.values())
@@ -137,7 +139,7 @@ def test_a_closed_panel_leaves_no_comm(page: Page) -> None:
     page.run("one.close()")
     assert first.id not in page.models
     page.press(second, "cancel")
-    page.until(lambda: "Resume" in second.text)
+    page.see(second, "Resume")
     page.run("two.close()")
     page.run("d.close()")
     assert page.comms() == before
@@ -170,7 +172,7 @@ def test_the_panel_of_a_new_kernel_shows_the_run_go_on(page: Page, path: Path, g
     gate.open()  # for the killed one
     for number in 2, 3:
         gate.passed()
-        page.until(lambda number=number: f"counted {number}" in panel.text)
+        page.see(panel, f"counted {number}")
     assert "count 1 reused" in panel.text
     gate.passed()
-    page.until(lambda: "Run again" in panel.text)
+    page.see(panel, "Run again")

@@ -88,12 +88,12 @@ def patient(step):
 """)
     panel = page.panel("run = patient.trigger()\nd.watch(run)")
     listening = page.run("unsubscribe = d.on(['run:*', 'step:*'], lambda event: print(event.type))")
-    page.until(lambda: "running" in panel.text)
+    page.see(panel, "running")
     if page.has_subshells:  # else the click would have to wait for the cell
         blocking = page.begin("gate()")
         gate.reached()
     page.press(panel, "cancel")
-    page.until(lambda: "cancelled" in panel.text)
+    page.see(panel, "cancelled")
     page.until(lambda: "run:cancel" in listening.text)
     if page.has_subshells:
         gate.open()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from kernels.conftest import Gate, Page
+    from kernels.conftest import Gate, Model, Page
 
 COUNT = """
 @d.job
@@ -32,6 +32,11 @@ def test_the_version_is_the_one_that_is_tested(page: Page, version: str) -> None
     assert version == "installed" or found.startswith(version)
 
 
+def reach(page: Page, bar: Model, number: int) -> None:
+    """Wait until a bar stands at a number."""
+    page.until(lambda: bar.state["value"] == number)
+
+
 @pytest.mark.parametrize("wait", WAITS)
 def test_a_widget_of_the_users_follows_a_run(page: Page, gate: Gate, wait: str) -> None:
     """A bar linked to a run moves on the page with each progress, whether a cell is being executed or none."""
@@ -41,7 +46,7 @@ def test_a_widget_of_the_users_follows_a_run(page: Page, gate: Gate, wait: str) 
     cell = page.begin(WAITS[wait])
     for number in 1, 2, 3:
         gate.passed()
-        page.until(lambda number=number: bar.state["value"] == number)
+        reach(page, bar, number)
     gate.reached()
     assert cell.is_done == (wait == "idle")
     gate.open()

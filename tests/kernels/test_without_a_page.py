@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Program
-    from jupyter_client.kernelspec import KernelSpecManager
 
 OPEN = """
 import sys
@@ -40,12 +39,13 @@ CELLS = {
 CLOSE = "d.close()"
 
 
-def test_a_notebook_that_is_executed_without_a_page(version: str, specs: KernelSpecManager, path: Path) -> None:
+def test_a_notebook_that_is_executed_without_a_page(
+    version: str, options: Callable[[str], dict[str, Any]], path: Path
+) -> None:
     """`jupyter execute` runs every cell; what each shows is there as text, the run's as it ended."""
     sources = [OPEN.replace("PATH", repr(str(path))), *CELLS.values(), "await run", CLOSE]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    manager = AsyncKernelManager(kernel_name=version, kernel_spec_manager=specs)
-    NotebookClient(notebook, km=manager, timeout=60).execute(cleanup_kc=True)
+    NotebookClient(notebook, km=AsyncKernelManager(**options(version)), timeout=60).execute(cleanup_kc=True)
     shown: dict[str, Any] = dict(zip(CELLS, (cell.outputs for cell in notebook.cells[1:]), strict=False))
     assert [name for name, outputs in shown.items() if not outputs[0]["data"].get("text/plain")] == []
     assert "completed" in shown["a run"][0]["data"]["text/plain"]
