@@ -77,7 +77,7 @@ class EventBus:
     def emit(self, event: DurablyEvent) -> None:
         """Tell an event to its listeners; what they raise goes to the error handlers."""
         for subscription in self._listeners[event.type]:
-            subscription.origin.call(self._guard, subscription.call, event)
+            subscription.origin.context().run(self._guard, subscription.call, event)
 
     def call(self, listener: Listener, event: DurablyEvent) -> None:
         """Tell an event to one listener, guarded as all are."""
@@ -112,7 +112,7 @@ class EventBus:
             _logger.warning("A listener of %s raised; add d.on_error(...) to handle this.", event.type, exc_info=error)
         for handler in self._error_handlers:
             try:
-                handler.origin.call(handler.call, error, event)
+                handler.origin.context().run(handler.call, error, event)
             except Exception:
                 _logger.exception("An on_error handler raised while it handled %r.", error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from dataclasses import fields
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from durably_nb.widgets.host import View
 
 
+_logger = logging.getLogger("durably_nb")
+
+
 class Dispatch:
     """Between what users hold (jobs and handles) and what does the work (store and engine)."""
 
@@ -63,6 +67,7 @@ class Dispatch:
         self._codec = codec
         self._checked_labels = checked_labels
         self._changed = Wakeup()
+        self._handles: WeakGroups[Run] = WeakGroups()
         self._followers: WeakGroups[Follower] = WeakGroups()
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
         self._registering = threading.Lock()
@@ -158,7 +163,7 @@ class Dispatch:
     def handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
         """Give a handle that follows its run; of one that is `withheld` nothing was told yet."""
         run = Run(self, record, self._changed, disposition)
-        self.follow(record.run_id, run)
+        self._handles.add(record.run_id, run)
         if record.status in ACTIVE and not withheld:
             # What was told between the reading of the record and the adding is in the store by now.
             run.refresh(self.run_record(record.run_id))
@@ -204,9 +209,16 @@ class Dispatch:
     def refresh(self, run_id: str) -> None:
         """Bring the state of a run, which changed without an event, to its handles and views."""
         record = self.run_record(run_id)
-        for follower in self._followers.members(run_id):
-            follower.refresh(record)
+        for follower in self._following(run_id):
+            try:
+                follower.refresh(record)
+            except Exception:  # an observer of the user's: it must not keep the others from hearing of it
+                _logger.warning("An observer of run %s raised.", run_id, exc_info=True)
         self.changed()
+
+    def _following(self, run_id: str) -> list[Follower]:
+        """Give the views and the handles of a run; these last, so that whoever waits for one finds those up to date."""
+        return [*self._followers.members(run_id), *self._handles.members(run_id)]
 
     def overview(self, **asked: Any) -> Overview:  # noqa: ANN401 - each is checked by name
         """Count the runs that match and give a page of them; see `Store.overview`."""
@@ -407,8 +419,7 @@ class Dispatch:
         event = receipt.event
         # What a user emits changes no state; a line of the log does not either.
         if event.run_id is not None and (not receipt.emitted or event.type == "log:write"):
-            # Handles last: whoever waits for one finds the panels up to date.
-            for follower in sorted(self._followers.members(event.run_id), key=lambda one: isinstance(one, Run)):
+            for follower in self._following(event.run_id):
                 self._bus.call(follower.on_event, event)
         self._bus.emit(event)
 

@@ -337,3 +337,22 @@ def test_the_same_but_for_its_seconds() -> None:
     assert not render.is_same(None, tick(1))
     assert not render.is_same(tick(1), tick(1) + "more")
     assert not render.is_same(tick(1), "<b>1 s</b>")
+
+
+def test_output_of_a_terminal_reads_as_in_one(idle: dn.Durably) -> None:
+    """Colours of rich and bars of tqdm leave no codes behind, and of a bar the last that it showed."""
+
+    @idle.job
+    def colourful(step: dn.StepContext) -> None:
+        step.log.warning("\x1b[1;31mlate\x1b[0m flights")
+        step.log.info("  0%|  |\r 50%|# |\r100%|##|")
+        raise ValueError("\x1b[31mno month\x1b[0m")
+
+    run = colourful.trigger()
+    idle.process_until_idle()
+    record = text(render.record(scene_of(idle, run)))
+    assert "late flights" in record
+    assert "100%|##|" in record
+    assert "ValueError: no month" in record
+    assert "\x1b" not in record
+    assert " 50%" not in record

@@ -47,7 +47,7 @@ def _paused() -> Iterator[None]:
 
 
 def handles(d: Durably) -> int:
-    return len(d._dispatch._followers)
+    return len(d._dispatch._handles)
 
 
 def test_the_traits_follow_the_run(job: Job, idle: Durably) -> None:
@@ -72,6 +72,21 @@ def test_the_traits_follow_the_run(job: Job, idle: Durably) -> None:
     ]
     assert sorted(changes[4:]) == [("output", {"one": 1}), ("status", "completed")]
     assert threads == {executing}
+
+
+def test_an_observer_can_be_taken_away(job: Job, idle: Durably) -> None:
+    """An observer is taken away by the function itself; given twice, it is called once."""
+    run, other = job.trigger(), job.trigger()
+    statuses: list[str] = []
+
+    def note(change: Any) -> None:
+        statuses.append(change["new"])
+
+    for observed in run, run, other:
+        observed.observe(note, "status")
+    other.unobserve(note, "status")
+    idle.process_until_idle()
+    assert statuses == ["leased", "completed"]
 
 
 def test_a_failure_is_observed(job: Job, idle: Durably) -> None:
@@ -229,12 +244,24 @@ def test_repr_says_where_it_stands(job: Job, idle: Durably) -> None:
     lines: list[str] = []
     run = job.trigger(fail=True)
     idle.on(["step:start", "run:fail"], lambda _: lines.append(repr(run)))
-    assert repr(run) == f"<Run {run.id} of work: pending>"
+    assert repr(run) == f"<Run {run.id} of work: pending, waiting for a worker to be started: d.start()>"
     idle.process_until_idle()
     assert lines == [
         f"<Run {run.id} of work: leased, 1/2, in step 'one'>",
         f"<Run {run.id} of work: failed, ValueError: no such month>",
     ]
+
+
+def test_an_observer_that_raises_keeps_nobody_from_hearing_of_a_resume(job: Job, idle: Durably) -> None:
+    """Every handle of a resumed run is pending again, and the run goes on."""
+    run = job.trigger(fail=True)
+    idle.process_until_idle()
+    run.observe(lambda _: 1 / 0, "status")
+    other = idle.get_run(run.id)
+    assert other is not None
+    run.resume()
+    assert other.status == "pending"
+    assert idle.process_until_idle() == 1
 
 
 # --- garbage ---

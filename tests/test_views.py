@@ -528,13 +528,13 @@ def test_the_pace_slackens_while_nothing_is_reported(course: Course) -> None:
     """A burst at the beginning promises no quick end: it is spread over the time since."""
     course.leased(0).progress(0, 0, 5).progress(0.01, 2, 5)
     assert course.pace() == (None, None)
-    assert course.pace(later=19.99) == (0.1, pytest.approx(30))
+    assert course.pace(later=19.99) == pytest.approx((0.1, 30))
 
 
 def test_slow_work_has_a_pace_too(course: Course) -> None:
     """Units that take minutes each are told by the last two of them."""
     course.leased(0).progress(0, 0, 10).progress(120, 1, 10).progress(240, 2, 10)
-    assert course.pace() == (pytest.approx(1 / 120), pytest.approx(960))
+    assert course.pace() == pytest.approx((1 / 120, 960))
 
 
 @pytest.mark.parametrize(
@@ -568,7 +568,7 @@ def test_what_a_resumed_run_skips_through_does_not_count(course: Course) -> None
     course.progress(100, 0, 1000).progress(100.5, 500, 1000)
     for second in range(1, 60):
         course.progress(100.5 + second, 500 + second, 1000)
-    assert course.pace() == (pytest.approx(1), pytest.approx(441))
+    assert course.pace() == pytest.approx((1, 441))
 
 
 def test_samples_are_few(course: Course) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from durably_nb.capture.current import enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-P = ParamSpec("P")
-R = TypeVar("R")
+    from contextvars import Context
 
 
 class Origin:
@@ -28,10 +26,9 @@ class Origin:
         self._context = copy_context()
         self._context.run(enter, None)
 
-    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function from there."""
-        # In a copy: a context can be entered by one thread at a time, and not again inside.
-        return self._context.copy().run(function, *args, **kwargs)
+    def context(self) -> Context:
+        """Give what to run a call in: each in its own, as one can be entered by one thread, and not again inside."""
+        return self._context.copy()
 
 
 class FromHere:
@@ -46,7 +43,7 @@ class FromHere:
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         """Call the function from there."""
-        return self._origin.call(self._function, *args, **kwargs)
+        return self._origin.context().run(self._function, *args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
         """Equal the function, and what stands for the same function."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from durably_nb.errors import ConflictError, DurablyError
-from durably_nb.models import ACTIVE
-from durably_nb.widgets.commands import Commands
+from durably_nb.widgets.commands import COMMANDS, Commands
 from durably_nb.widgets.render import short
 from durably_nb.wording import ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from durably_nb.models import RunRecord
 
@@ -24,28 +22,6 @@ class Host(Commands, Protocol):
 
     def run_record(self, run_id: str) -> RunRecord:
         """Give the state of a run. Raises NotFoundError."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    carry_out: Callable[[Commands, str], object]
-    done: str
-
-
-COMMANDS: Final = {
-    "cancel": _Command(lambda host, run_id: host.cancel(run_id), "cancelled"),
-    "resume": _Command(lambda host, run_id: host.resume(run_id), "resumed"),
-    "again": _Command(lambda host, run_id: host.retrigger(run_id), "triggered again"),
-    "delete": _Command(lambda host, run_id: host.delete_run(run_id), "deleted"),
-}
-"""What can be done to several runs at once, by the name that a front end has for it."""
-
-
-def commands_for(run: RunRecord) -> list[str]:
-    """Give the commands that fit the state of a run."""
-    if run.status in ACTIVE:
-        return ["cancel"]
-    return ["again", "delete"] if run.status == "completed" else ["resume", "again", "delete"]
 
 
 def attempt(run: RunRecord) -> int:

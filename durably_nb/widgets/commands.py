@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
 from durably_nb.errors import DurablyError
+from durably_nb.models import ACTIVE, TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from durably_nb.models import RunStatus
 
 
 class HasId(Protocol):
@@ -33,6 +37,38 @@ class Commands(Protocol):
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that people press.
+
+    Attributes:
+        label: What stands on its button.
+        done: What has become of the run: "cancelled".
+        carry_out: Does it; gives the run to look at from then on, if it is another.
+        fits: The states of a run that it fits.
+
+    """
+
+    label: str
+    done: str
+    carry_out: Callable[[Commands, str], HasId | None]
+    fits: frozenset[RunStatus]
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "cancel": Command("Cancel", "cancelled", lambda host, run_id: host.cancel(run_id), ACTIVE),
+    "resume": Command("Resume", "resumed", lambda host, run_id: host.resume(run_id), TERMINAL - {"completed"}),
+    "again": Command("Run again", "triggered again", lambda host, run_id: host.retrigger(run_id), TERMINAL),
+    "delete": Command("Delete", "deleted", lambda host, run_id: host.delete_run(run_id), TERMINAL),
+}
+"""What can be done to runs, by the name that front ends have for it."""
+
+
+def fitting(status: RunStatus) -> list[str]:
+    """Give the names of the commands that fit a state."""
+    return [name for name, command in COMMANDS.items() if status in command.fits]
 
 
 def carry_out(command: Callable[[], object], done: Callable[[str | None], object]) -> None:

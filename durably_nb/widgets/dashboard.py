@@ -18,8 +18,8 @@ import traitlets
 from durably_nb.errors import DurablyError
 from durably_nb.models import RUN_STATUSES
 from durably_nb.widgets import outputs, render, tables
-from durably_nb.widgets.batch import COMMANDS, attempt, carry_out_all, commands_for
-from durably_nb.widgets.commands import carry_out
+from durably_nb.widgets.batch import attempt, carry_out_all
+from durably_nb.widgets.commands import COMMANDS, carry_out, fitting
 from durably_nb.widgets.face import free_replies
 from durably_nb.widgets.host import Host
 from durably_nb.widgets.panel import Panel
@@ -261,6 +261,6 @@ def _row(run: RunRecord, now: datetime) -> dict[str, Any]:
         "id": run.run_id,
         "job": run.job_name,
         "attempt": attempt(run),
-        "commands": commands_for(run),
+        "commands": fitting(run.status),
         "cells": list(tables.cells(run, now).values()),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durably_nb.widgets import outputs, render
 from durably_nb.widgets.bar import BarFace
-from durably_nb.widgets.commands import carry_out
+from durably_nb.widgets.commands import COMMANDS, carry_out, fitting
 from durably_nb.widgets.following import Following
 from durably_nb.widgets.pump import pump
 
@@ -36,15 +36,6 @@ _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 
 _LOOKS_S: Final = {"pending": 1.0, "leased": 5.0}
 """How often a run is looked at without an event: what it waits for may come without one, and its pace slackens."""
-
-_ACTIONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "pending": (("cancel", "Cancel"),),
-    "leased": (("cancel", "Cancel"),),
-    "completed": (("again", "Run again"), ("delete", "Delete")),
-    "failed": (("resume", "Resume"), ("again", "Run again"), ("delete", "Delete")),
-    "cancelled": (("resume", "Resume"), ("again", "Run again"), ("delete", "Delete")),
-}
-"""The commands that fit each state, and the words on their buttons."""
 
 
 class Panel:
@@ -164,13 +155,13 @@ class Panel:
     def _actions(self) -> str:
         """Give the buttons, and what there is to say of a command."""
         run = self._view.record
-        actions = () if self._view.is_deleted else _ACTIONS[run.status]
+        commands = () if self._view.is_deleted else fitting(run.status)
         name = escape(f"{run.job_name} {render.short(run.run_id)}")
         off = " disabled" if self.is_retired else ""
         buttons = "".join(
-            f'<button type="button" data-key="{command}" data-command="{command}" aria-label="{text} {name}"{off}>'
-            f"{text}</button>"
-            for command, text in actions
+            f'<button type="button" data-key="{command}" data-command="{command}" '
+            f'aria-label="{COMMANDS[command].label} {name}"{off}>{COMMANDS[command].label}</button>'
+            for command in commands
         )
         return buttons + (f'<span role="alert">{escape(self._remark)}</span>' if self._remark else "")
 
@@ -197,7 +188,7 @@ class Panel:
     def _on_message(self, _: object, content: object, __: object) -> None:
         """Take a message of a front end, on whatever thread the kernel brings it: it is only noted."""
         command = content.get("command") if isinstance(content, dict) else None
-        if isinstance(content, dict) and isinstance(command, str):
+        if isinstance(content, dict) and isinstance(command, str) and command in COMMANDS:
             carry_out(partial(self._obey, command, content.get("turn")), self._answer)
         else:
             self._is_asked = True
@@ -210,14 +201,9 @@ class Panel:
                 return
             self._obeyed += 1
             run_id = self.run_id
-        if command == "cancel":
-            self._host.cancel(run_id)
-        elif command == "resume":
-            self._host.resume(run_id)
-        elif command == "delete":
-            self._host.delete_run(run_id)
-        elif command == "again":
-            self.follow(self._host.retrigger(run_id).id)
+        run = COMMANDS[command].carry_out(self._host, run_id)
+        if run is not None and run.id != run_id:
+            self.follow(run.id)
 
     def _answer(self, problem: str | None) -> None:
         self._remark = problem or ""

@@ -41,6 +41,7 @@ _FOR_EVER: Final = 1e10
 _SHORT_ID: Final = 6
 _MOST_OF_A_LINE: Final = 2000
 _MOST_IN_FULL: Final = 10**15
+_TERMINAL_CODES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _SECONDS: Final = re.compile('data-ticking="[^"]*">[^<]*')
 
 
@@ -267,8 +268,8 @@ def _problem(scene: Scene) -> str:
     if run.status != "failed" or run.failure is None or scene.view.is_deleted:
         return ""
     where = f"In step {_code(run.failed_step_name)}: " if run.failed_step_name else ""
-    first = str(run.failure).partition("\n")[0][:_MOST_OF_A_LINE]
-    trace = f"<details><summary>Traceback</summary><pre>{escape(run.failure.traceback)}</pre></details>"
+    first = _plain(str(run.failure)).partition("\n")[0][:_MOST_OF_A_LINE]
+    trace = f"<details><summary>Traceback</summary><pre>{escape(_plain(run.failure.traceback))}</pre></details>"
     return f'<p class="dn-error">{where}{escape(first)}</p>{trace if run.failure.traceback else ""}'
 
 
@@ -313,7 +314,7 @@ def _log(view: RunView) -> str:
         return ""
     count = view.hidden_lines + len(view.lines)
     hidden = f", the latest {len(view.lines)} here" if view.hidden_lines else ""
-    latest = _aside(view.lines[-1].message.rstrip().rpartition("\n")[2][:200])
+    latest = _aside(_plain(view.lines[-1].message).rpartition("\n")[2][:200])
     rows = "".join(map(_line, view.lines))
     return (
         f"<details open><summary>Log: {count:,} {'line' if count == 1 else 'lines'}{hidden}{latest}</summary>"
@@ -324,7 +325,7 @@ def _log(view: RunView) -> str:
 
 def _line(entry: LineView) -> str:
     step = f' <span class="dn-label">{escape(entry.step_name)}</span>' if entry.step_name else ""
-    message = escape(entry.message.rstrip()[:_MOST_OF_A_LINE])
+    message = escape(_plain(entry.message)[:_MOST_OF_A_LINE])
     return (
         f'<tr data-key="{entry.sequence}" data-level="{entry.level}"><td>{_clock(entry.timestamp)}</td>'
         f'<td>{entry.level}</td><td class="dn-wide">{message}{step}</td></tr>'
@@ -358,6 +359,12 @@ def _aside(text: str) -> str:
 
 def _code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
+
+
+def _plain(text: str) -> str:
+    """Give what a terminal would show: without the codes for colours, and of a line that was drawn anew the last."""
+    lines = _TERMINAL_CODES.sub("", text).rstrip().split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
 def _one_line(text: str) -> str:
