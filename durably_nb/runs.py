@@ -404,7 +404,7 @@ class Run(traitlets.HasTraits):
 
     def _wait(self, timeout_s: float) -> bool:
         """Wait for the end, up to so many seconds, and draw meanwhile what is to be drawn."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + min(timeout_s, threading.TIMEOUT_MAX)
         while not self._changed.wait_for(self._has_ended, min(_DRAW_S, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 return False
