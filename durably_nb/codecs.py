@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 INLINE_LIMIT: Final = 32 * 1024
 """The most JSON text, in bytes, that is stored in the row itself."""
 
+_SHORT: Final = 40
+"""So many characters that describe a value may stand in its outline."""
+
 _dumps = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -105,6 +108,14 @@ def outlined(stored: JSONValue) -> str:
         return shown(_outline(stored))
 
 
+def outlined_input(stored: JSONValue) -> str:
+    """Return the stored input of a run in one line, each parameter as `outlined` gives it: ``city='Bern', n=3``."""
+    listed = stored["value"] if isinstance(stored, dict) and stored.get("$") == "files" else stored
+    if not isinstance(listed, dict) or "$" in listed:
+        return outlined(stored)
+    return ", ".join(f"{name}={outlined(value)}" for name, value in listed.items())
+
+
 def artifact_names(stored: JSONValue) -> set[str]:
     """Return the names of all files that belong to a stored value.
 
@@ -116,14 +127,11 @@ def artifact_names(stored: JSONValue) -> set[str]:
         return {file.name for file in _files(stored)}
 
 
-class _Outline:
-    """Stands for a value that JSON cannot say."""
+class _Verbatim(str):
+    """Text that is shown as it is, without quotes."""
 
-    def __init__(self, stored: JSONValue) -> None:
-        self._text = f"<{_type_name(stored)}>"
-
-    def __repr__(self) -> str:
-        return self._text
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _outline(stored: JSONValue) -> object:
@@ -131,7 +139,13 @@ def _outline(stored: JSONValue) -> object:
         return [_outline(item) for item in stored]
     if type(stored) is not dict:
         return stored
-    return _Outline(stored) if "$" in stored else {key: _outline(item) for key, item in stored.items()}
+    if "$" not in stored:
+        return {key: _outline(item) for key, item in stored.items()}
+    inner = stored.get("v")
+    if type(inner) in {int, float, bool}:  # a number of NumPy's
+        return inner
+    said = f" {inner}" if type(inner) is str and len(inner) <= _SHORT else ""
+    return _Verbatim(f"<{_type_name(stored)}{said}>")
 
 
 class _File(NamedTuple):

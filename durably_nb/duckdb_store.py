@@ -363,13 +363,14 @@ class DuckDBStore:
         job_names: Collection[str] | None = None,
         labels: Mapping[str, str] | None = None,
         text: str | None = None,
+        run_ids: Collection[str] | None = None,
         limit: int = 0,
         offset: int = 0,
     ) -> Overview:
-        """Count the runs that match and give a page of them; `text` is part of their id, job, labels or error."""
+        """Count the runs that match and give a page of them; `text` is part of their id, job, labels, input or error."""
         self.flush()
         return self._reading.overview(
-            status=status, job_names=job_names, labels=labels, text=text, limit=limit, offset=offset
+            status=status, job_names=job_names, labels=labels, text=text, run_ids=run_ids, limit=limit, offset=offset
         )
 
     def latest_events(self, run_id: str) -> list[DurablyEvent]:

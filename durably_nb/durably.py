@@ -428,19 +428,29 @@ class Durably(Configured):
 
     # --- what people look at ---
 
+    def run_id_of(self, part: str) -> str:
+        """Give the id of the run whose id begins or ends like this: panels and tables show the end of an id.
+
+        Raises:
+            NotFoundError: If there is none, or more than one; it names those that may be meant.
+
+        """
+        return self._history.run_id_of(checked_id(part))
+
     def watch(self, run: Run | str) -> Panel:
         """Give the live panel of a run, of any day: as the last expression of a cell it is shown.
 
         Args:
-            run: A run or its id.
+            run: A run, its id, or so much of the end or the beginning of its id that no other run is meant.
 
         Raises:
-            NotFoundError: If there is no such run.
+            NotFoundError: If there is no such run, or more than one.
 
         """
         from durably_nb.widgets.panel import Panel  # noqa: PLC0415 - ipywidgets is loaded when it is needed
 
-        return Panel(self._dispatch, checked_id(getattr(run, "id", run)))
+        part: Any = getattr(run, "id", run)
+        return Panel(self._dispatch, self.run_id_of(part))
 
     def dashboard(
         self, job: Job | str | None = None, status: RunStatus | Iterable[RunStatus] | None = None

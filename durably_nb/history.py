@@ -12,7 +12,7 @@ from durably_nb.bus import select_types
 from durably_nb.codecs import artifact_names
 from durably_nb.database import catalog_of, explained, identifier, literal
 from durably_nb.durations import parse_moment
-from durably_nb.errors import SerializationError, ValidationError
+from durably_nb.errors import NotFoundError, SerializationError, ValidationError
 from durably_nb.events import EVENT_CLASSES, WIRE_NAMES
 from durably_nb.filters import EventFilters, Filters, LogFilters, RunFilters, StepFilters, refuse_unknown
 from durably_nb.models import LOG_LEVELS, RUN_STATUSES, STEP_STATUSES
@@ -100,6 +100,9 @@ _VALUES: Final = frozenset({"input", "output", "data", "skipped_input"})
 
 _MOST: Final = 2**63 - 1
 
+_CANDIDATES: Final = 5
+"""Of runs that may be meant, so many are named."""
+
 _ALL: Final = "* replace (epoch_us(duration) as duration)"
 """All columns of a view; Arrow has no interval that pandas would take for a Timedelta."""
 
@@ -149,6 +152,36 @@ class History:
         found = self._frame(f"select * from logs {where} order by sequence", where)  # noqa: S608 - as above
         found["data"] = _column([self._value(_loaded(text)) for text in found["data"]])
         return _typed(found, _LOGS)
+
+    def run_id_of(self, part: str) -> str:
+        """Give the id of the only run whose id begins or ends like this: panels show the end of an id.
+
+        Raises:
+            NotFoundError: If there is none, or more than one; it names those that may be meant.
+
+        """
+        found = self._ids_like(part) if part else []
+        if len(found) == 1:
+            return found[0][0]
+        if found:
+            problem = f"Several runs have an id that begins or ends with {shown(part)}; give more of it:"
+        else:
+            found = self._ids_like("")
+            problem = (
+                f"There is no run {shown(part)} in this store; {'the latest are' if found else 'there is none yet'}"
+            )
+        named = [f"{run_id} of {job} ({status})" for run_id, job, status in found[:_CANDIDATES]]
+        raise NotFoundError(f"{problem} {', '.join(named)}".rstrip() + (", …" if len(found) > _CANDIDATES else "."))
+
+    def _ids_like(self, part: str) -> list[tuple[str, str, str]]:
+        query = """
+            select run_id, job_name, status from run_state
+            where starts_with(run_id, $1) or ends_with(run_id, $1)
+            order by created_sequence desc limit $2
+        """
+        with explained("The database"):
+            found = self._store.reading_cursor().execute(query, [storable_text(part).upper(), _CANDIDATES + 1])
+            return found.fetchall()
 
     def _frame(self, query: str, where: _Where) -> pd.DataFrame:
         cursor = self._store.reading_cursor()

@@ -263,5 +263,5 @@ def receipt_of(entry: Entry) -> Receipt:
 def closed_error() -> StoreError:
     """Give what a closed store answers."""
     return StoreError(
-        "The store is not open. Call init() on a new Durably; after close(), open the file again with dn.open(...)."
+        "The store is not open. Was it closed? Open the file again with dn.open(...); init() opens a new Durably."
     )

@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 _BEGINNINGS = ("run:trigger", "run:leased")
 _ENDS = ("run:complete", "run:fail", "run:cancel")
+_LOOSE = """lower(translate(replace(replace({}, '":', '='), ', ', ','), '"''', ''))"""
+"""Text as it is sought: an input is found as it is stored, and as tables show it."""
+
+_SOUGHT = _LOOSE.format(
+    """concat_ws(
+        ' ', run_id, job_name, labels::varchar,
+        if(state ->> '$.input."$"' = 'files', state ->> '$.input.value', state ->> '$.input'),
+        if(status = 'failed', concat_ws(': ', state ->> '$.failure.type', state ->> '$.failure.message'), '')
+    )"""
+)
 
 
 class Cursors:
@@ -119,20 +129,19 @@ class Reading:
         job_names: Collection[str] | None,
         labels: Mapping[str, str] | None,
         text: str | None,
+        run_ids: Collection[str] | None,
         limit: int,
         offset: int,
     ) -> Overview:
         """Count the runs that match and give a page of them, all as of one moment."""
         [(by_job, counts, states)] = self._rows(
-            """
+            f"""
             with matching as (
                 select run_id, status, created_sequence from run_state
                 where ($1 is null or job_name in (select unnest($1::varchar[])))
                   and ($2 is null or json_contains(labels, $2::json))
-                  and ($3 is null or contains(lower(concat_ws(
-                        ' ', run_id, job_name, replace(labels::varchar, '":"', '='), if(status = 'failed',
-                        concat_ws(': ', state ->> '$.failure.type', state ->> '$.failure.message'), '')
-                      )), lower($3)))
+                  and ($7 is null or run_id in (select unnest($7::varchar[])))
+                  and ($3 is null or contains({_SOUGHT}, {_LOOSE.format("$3")}))
             ), page as (
                 select run_id, created_sequence from matching
                 where $4 is null or status in (select unnest($4::varchar[]))
@@ -141,11 +150,13 @@ class Reading:
             )
             select
                 (select list((job_name, status, runs)) from (
-                    select job_name, status, count(*)::bigint as runs from run_state group by all order by all
+                    select job_name, status, count(*)::bigint as runs from run_state
+                    where $7 is null or run_id in (select unnest($7::varchar[]))
+                    group by all order by all
                 )),
                 (select list((status, runs)) from (select status, count(*)::bigint as runs from matching group by all)),
                 (select list(state order by page.created_sequence desc) from run_state join page using (run_id))
-            """,
+            """,  # noqa: S608 - the expressions above
             [
                 _list(job_names),
                 encode_json(dict(labels)) if labels else None,
@@ -153,6 +164,7 @@ class Reading:
                 _list(status),
                 limit,
                 offset,
+                _list(run_ids),
             ],
         )
         jobs: dict[str, dict[Any, int]] = {}

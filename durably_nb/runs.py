@@ -18,7 +18,7 @@ from durably_nb.filters import RunEventFilters, RunLogFilters, RunStepFilters
 from durably_nb.interrupts import uninterrupted
 from durably_nb.keywords import showing
 from durably_nb.models import ACTIVE, TERMINAL, Failure, ProgressData
-from durably_nb.widgets.host import Host as ViewHost
+from durably_nb.widgets.host import ListHost as ViewHost
 from durably_nb.widgets.pump import pump
 
 if TYPE_CHECKING:
@@ -164,12 +164,11 @@ class Run(traitlets.HasTraits):
 
         """
         checked_timeout(timeout)
-        if timeout is None:
-            with self._host.waiting():
-                while not self._changed.wait_for(self._has_ended, 0):
-                    self._host.refuse_endless(self.id)
-                    self._wait(_LOOK_S)
-        elif not self._wait(timeout):
+        try:
+            has_ended = self._wait_without_limit() if timeout is None else self._wait(timeout)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._waiting_stopped()) from None
+        if not has_ended:
             raise TimeoutError(
                 f"Waited {timeout} seconds for run {self.id} of {self.job_name}, which is {self._standing()}. "
                 "It was not stopped: wait again, or cancel it with run.cancel()."
@@ -402,6 +401,16 @@ class Run(traitlets.HasTraits):
     def _has_ended(self) -> bool:
         return self._ended
 
+    def _wait_without_limit(self) -> bool:
+        with self._host.waiting():
+            while not self._changed.wait_for(self._has_ended, 0):
+                self._host.refuse_endless(self.id)
+                self._wait(_LOOK_S)
+        return True
+
+    def _waiting_stopped(self) -> str:
+        return f"The waiting was stopped; run {self.id} of {self.job_name} goes on."
+
     def _wait(self, timeout_s: float) -> bool:
         """Wait for the end, up to so many seconds, and draw meanwhile what is to be drawn."""
         deadline = time.monotonic() + min(timeout_s, threading.TIMEOUT_MAX)
@@ -425,9 +434,7 @@ class Run(traitlets.HasTraits):
                 await self._changed.until(self._has_ended, each_tick=self._tick)
         except asyncio.CancelledError:
             # By the stop button, most of all: it is asyncio's, and easily taken for the run's own.
-            raise asyncio.CancelledError(
-                f"The waiting was stopped; run {self.id} of {self.job_name} goes on."
-            ) from None
+            raise asyncio.CancelledError(self._waiting_stopped()) from None
         _draw(early=True)
         self.raise_if_not_completed()
         return self.output

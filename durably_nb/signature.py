@@ -28,6 +28,8 @@ if sys.version_info >= (3, 14):
 
 _new_type: Callable[[str, object], type[object]] = NewType  # type: ignore[assignment] # called at run time
 _CONFIG = pydantic.ConfigDict(arbitrary_types_allowed=True)
+_NO_STEP = {*(bool, int, float, str, bytes, list, dict), *("bool", "int", "float", "str", "bytes", "list", "dict")}
+"""Hints of a first parameter that is none, as objects and as they are written: the step context was forgotten."""
 NOTHING_STORED = " Nothing was stored; mend the call."
 NEEDS_VALUE = "A value is needed here."
 
@@ -286,6 +288,10 @@ def _refuse_unusable(signature: inspect.Signature, job_name: str) -> None:
         refusal = f"a job function takes the step context first: def {job_name}(step, ...)"
     elif step.name in ("self", "cls"):
         refusal = f"it takes {step.name!r}, not the step context; pass the bound method of an instance"
+    elif step.annotation in _NO_STEP or step.default is not Raw.empty:
+        refusal = (
+            f"a job function takes the step context first, before {step.name!r}: def {job_name}(step, {step}, ...)"
+        )
     else:
         refusal = "; ".join(filter(None, map(_nameless, inputs)))
     if refusal:

@@ -100,7 +100,7 @@ class Overview:
     """Many runs at a glance.
 
     Attributes:
-        by_job: How many runs there are of each job in each state, whatever is asked for.
+        by_job: How many runs there are of each job in each state, whatever else is asked for than `run_ids`.
         counts: How many match what is asked for but the state, by state.
         runs: Those that match all of it, newest first, so many after so many.
 
@@ -223,10 +223,11 @@ class Store(Protocol):
         job_names: Collection[str] | None = None,
         labels: Mapping[str, str] | None = None,
         text: str | None = None,
+        run_ids: Collection[str] | None = None,
         limit: int = 0,
         offset: int = 0,
     ) -> Overview:
-        """Count the runs that match and give a page of them; `text` is part of their id, job, labels or error."""
+        """Count the runs that match and give a page of them; `text` is part of their id, job, labels, input or error."""
 
     def latest_events(self, run_id: str) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""

@@ -156,12 +156,17 @@ def _interrupted(step: StepView) -> StepView:
 
 
 def _progressed(view: RunView, event: Any) -> dict[str, Any]:  # noqa: ANN401 - the event of this name
-    latest = view.samples[-1:]  # however long ago: a step may take minutes
-    samples = [sample for sample in view.samples[:-1] if (event.timestamp - sample[0]).total_seconds() <= _WINDOW_S]
-    samples += latest
+    before = () if _is_another_count(view.progress, event.progress) else view.samples
+    samples = [sample for sample in before[:-1] if (event.timestamp - sample[0]).total_seconds() <= _WINDOW_S]
+    samples += before[-1:]  # however long ago: a step may take minutes
     if len(samples) > 1 and (event.timestamp - samples[-2][0]).total_seconds() < 1:
         samples.pop()  # one a second is enough, and the latest
     return {"progress": event.progress, "samples": (*samples, (event.timestamp, float(event.progress.current)))}
+
+
+def _is_another_count(before: ProgressData | None, now: ProgressData) -> bool:
+    """Whether a job began to count something else, so that what came before says nothing of its pace."""
+    return before is not None and (now.total != before.total or now.current < before.current)
 
 
 def _step_started(view: RunView, event: Any) -> dict[str, Any]:  # noqa: ANN401 - the event of this name

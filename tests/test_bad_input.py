@@ -680,7 +680,7 @@ METHODS: dict[str, tuple[Any, ...]] = {
     "get_runs": (),
     "wait_for_run": ("x",), "retrigger": ("x",), "resume": ("x",), "cancel": ("x",), "delete_run": ("x",),
     "purge_runs": ("30d",), "events": (), "runs": (), "steps": (), "logs": (), "sql": ("select 1",), "cursor": (),
-    "backup": ("copy.duckdb",), "subscribe": ("x",), "watch": ("x",), "dashboard": (),
+    "backup": ("copy.duckdb",), "subscribe": ("x",), "watch": ("x",), "run_id_of": ("x",), "dashboard": (),
     "emit": (dn.WorkerErrorEvent(error="x", context="y"),), "__enter__": (),
 }  # fmt: skip
 ANSWERING = {"close", "stop", "job", "register", "get_job", "use", "on", "on_error", "jobs", "storage"}

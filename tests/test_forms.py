@@ -55,12 +55,13 @@ class Reader:
 
     def __init__(self, form: Form) -> None:
         self.form = form
-        self._answered = threading.Event()
-        self.button.observe(self._look, "disabled")
+        self.answered = threading.Event()
+        line = next(row for row in form.widget.children if self.button in getattr(row, "children", ())).children[1]
+        line.observe(self._look, "value")
 
     def _look(self, change: Any) -> None:
-        if not change["new"]:
-            self._answered.set()
+        if "Triggering" not in change["new"]:
+            self.answered.set()
 
     @property
     def button(self) -> Any:
@@ -87,9 +88,9 @@ class Reader:
 
     def press(self) -> None:
         """Press the button, and wait until the form shows what came of it."""
-        self._answered.clear()
+        self.answered.clear()
         self.button.click()
-        assert self._answered.wait(20)
+        assert self.answered.wait(20)
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_a_form_triggers_a_run(d: dn.Durably) -> None:
 
     form = load.form()
     reader = Reader(form)
-    reader.control("month").value = 3
+    reader.control("month").value = "3"
     reader.press()
     run = load.get_runs()[0]
     assert run.result(timeout=20) == "AA 3"
@@ -160,7 +161,7 @@ def test_a_second_run_takes_the_panel(idle: dn.Durably, read: Callable[[Job], Re
     def load(step: dn.StepContext, month: int) -> None: ...
 
     reader = read(load)
-    reader.control("month").value = 3
+    reader.control("month").value = "3"
     reader.press()
     panel = reader.form.widget.children[-1].children
     reader.press()
@@ -246,6 +247,7 @@ def test_all_that_is_wrong_is_said_at_once(idle: dn.Durably, read: Callable[[Job
     def load(step: dn.StepContext, share: pydantic.PositiveFloat, months: list[int], day: dt.date) -> None: ...
 
     reader = read(load)
+    reader.control("share").value = "0"
     reader.control("months").value = "1, two"
     reader.press()
     assert "greater than 0" in reader.problem("share")
@@ -285,8 +287,8 @@ def test_a_validator_that_breaks_does_not_break_the_form(
     assert given() == "AA1"
 
 
-def test_the_button_waits_for_its_click(idle: dn.Durably, taking: Callable[..., Reader]) -> None:
-    """While a click is carried out the button is off, and a second click does nothing."""
+def test_a_click_is_carried_out_alone(idle: dn.Durably, taking: Callable[..., Reader]) -> None:
+    """While a click is carried out the form says so, and a second click does nothing; the focus is not taken away."""
     entered, go_on = threading.Event(), threading.Event()
 
     def check(value: str) -> str:
@@ -296,13 +298,14 @@ def test_the_button_waits_for_its_click(idle: dn.Durably, taking: Callable[..., 
 
     reader = taking(Annotated[str, pydantic.AfterValidator(check)])
     reader.control("value").value = "AA"
-    reader._answered.clear()
     reader.button.click()
     assert entered.wait(20)
-    assert reader.button.disabled
+    assert "Triggering …" in reader.text()
+    assert not reader.button.disabled
     reader.button.click()
     go_on.set()
-    assert reader._answered.wait(20)
+    assert reader.answered.wait(20)
+    assert "Triggering" not in reader.text()
     assert len(idle.get_runs()) == 1
 
 
@@ -366,9 +369,14 @@ def test_a_closed_form_triggers_nothing(idle: dn.Durably) -> None:
 @pytest.mark.parametrize(
     ("hint", "widget", "filled_in", "expected"),
     [
-        (bool, ipywidgets.Checkbox, True, True),
-        (int, ipywidgets.IntText, 7, 7),
-        (float, ipywidgets.FloatText, 0.5, 0.5),
+        (int, ipywidgets.Text, " -7", -7),
+        (int, ipywidgets.Text, "1_000", 1000),
+        (int, ipywidgets.Text, "9007199254740993", 2**53 + 1),
+        (float, ipywidgets.Text, "0.5", 0.5),
+        (float, ipywidgets.Text, "3", 3.0),
+        (float, ipywidgets.Text, "1e6", 1e6),
+        (int | None, ipywidgets.Text, "5", 5),
+        (int | None, ipywidgets.Text, "", None),
         (str, ipywidgets.Text, "AA", "AA"),
         (dt.date, ipywidgets.DatePicker, dt.date(2026, 1, 31), dt.date(2026, 1, 31)),
         (dt.datetime, ipywidgets.NaiveDatetimePicker, dt.datetime(2026, 1, 31, 12), dt.datetime(2026, 1, 31, 12)),  # noqa: DTZ001 - naive
@@ -379,6 +387,9 @@ def test_a_closed_form_triggers_nothing(idle: dn.Durably) -> None:
         (list[int], ipywidgets.Text, "1, 2,3", [1, 2, 3]),
         (list[str], ipywidgets.Text, "AA, UA", ["AA", "UA"]),
         (list[str], ipywidgets.Text, "['A, B', 'C']", ["A, B", "C"]),
+        (list[str], ipywidgets.Text, 'A, "B, C" ', ["A", "B, C"]),
+        (list[str], ipywidgets.Text, "'A, B', 'C'", ["A, B", "C"]),
+        (list[str], ipywidgets.Text, "O'Hare, the 5\" gauge,", ["O'Hare", 'the 5" gauge']),
         (set[float], ipywidgets.Text, "[0.5]", {0.5}),
         (tuple[dt.date, ...], ipywidgets.Text, "2026-01-31", (dt.date(2026, 1, 31),)),
         (list[str], ipywidgets.Text, "", []),
@@ -408,27 +419,49 @@ def test_each_type_has_its_control(  # noqa: PLR0913, PLR0917 - two fixtures, an
 
 
 @pytest.mark.parametrize(
-    ("hint", "widget", "bounds"),
+    ("hint", "bounds"),
     [
-        (Annotated[int, pydantic.Field(ge=1, le=12)], ipywidgets.BoundedIntText, (1, 12, 1)),
-        (Annotated[int, pydantic.Field(gt=0, lt=10, multiple_of=3)], ipywidgets.BoundedIntText, (3, 9, 3)),
-        (Annotated[int, annotated_types.Interval(ge=2, lt=5)], ipywidgets.BoundedIntText, (2, 4, 1)),
-        (Annotated[int, annotated_types.Ge(1), annotated_types.Le(10**6)], ipywidgets.BoundedIntText, (1, 10**6, 1)),
-        (pydantic.PositiveInt, ipywidgets.BoundedIntText, (1, 2**53, 1)),
-        (Annotated[float, pydantic.Field(ge=0, le=1)], ipywidgets.BoundedFloatText, (0, 1, None)),
-        (Annotated[float, pydantic.Field(gt=0, le=1, multiple_of=0.25)], ipywidgets.BoundedFloatText, (0, 1, 0.25)),
-        (Annotated[int | None, pydantic.Field(ge=1, le=12)], ipywidgets.BoundedIntText, (1, 12, 1)),
-        (Optional[Annotated[int, pydantic.Field(ge=1, le=12)]], ipywidgets.BoundedIntText, (1, 12, 1)),  # noqa: UP045 - as some write it
+        (int, "whole number"),
+        (float, "number"),
+        (int | None, "whole number, None if left empty"),
+        (Annotated[int, pydantic.Field(ge=1, le=12)], "1 to 12"),
+        (Annotated[int, pydantic.Field(gt=0, lt=10, multiple_of=3)], "3 to 9"),
+        (Annotated[int, annotated_types.Interval(ge=2, lt=5)], "2 to 4"),
+        (Annotated[int, annotated_types.Ge(1), annotated_types.Le(10**6)], "1 to 1,000,000"),
+        (pydantic.PositiveInt, "from 1"),
+        (Annotated[float, pydantic.Field(le=1000)], "up to 1,000"),
+        (Annotated[float, pydantic.Field(gt=0, le=1, multiple_of=0.25)], "0 to 1"),
+        (Annotated[int | None, pydantic.Field(ge=1, le=12)], "1 to 12, None if left empty"),
+        (Optional[Annotated[int, pydantic.Field(ge=1, le=12)]], "1 to 12, None if left empty"),  # noqa: UP045 - as some write it
     ],
 )
-def test_bounds_are_those_of_the_hint(
-    taking: Callable[..., Reader], hint: object, widget: type[Any], bounds: tuple[float, float, float]
-) -> None:
-    """A field for a number with bounds keeps to them, and goes in the steps of the hint."""
+def test_a_number_is_asked_for(taking: Callable[..., Reader], hint: object, bounds: str) -> None:
+    """A field for a number that must be given is empty, and says what the number may be."""
     control = taking(hint).control("value")
-    assert isinstance(control, widget)
-    assert (control.min, control.max, control.step) == bounds
-    assert control.min <= control.value <= control.max
+    assert control.value == ""
+    assert control.placeholder == bounds
+
+
+@pytest.mark.parametrize("hint", [int, float, bool, Annotated[int, pydantic.Field(ge=1)], Literal["a", "b"], Colour])
+def test_nobody_chooses_for_the_user(idle: dn.Durably, taking: Callable[..., Reader], hint: object) -> None:
+    """A click on the button of a form in which nothing is filled in does not run the job with a zero or a no."""
+    reader = taking(hint)
+    reader.press()
+    assert reader.problem("value")
+    assert "A value is needed here." in reader.text()
+    assert idle.get_runs() == []
+
+
+def test_an_emptied_number_is_missing(taking: Callable[..., Reader], given: Callable[[], Any]) -> None:
+    """A field for a number that is emptied stays so: None where the type takes it, and named where it does not."""
+    reader = taking(int | None, 3)
+    reader.control("value").value = ""
+    reader.press()
+    assert given() is None
+    reader = taking(int, 3)
+    reader.control("value").value = " "
+    reader.press()
+    assert "A value is needed here." in reader.problem("value")
 
 
 @pytest.mark.parametrize(
@@ -439,6 +472,7 @@ def test_bounds_are_those_of_the_hint(
         (Literal[1, "1"], ["1", "'1'"], [1, "1"]),
         (Colour, ["RED", "BLUE"], [Colour.RED, Colour.BLUE]),
         (Colour | None, ["None", "RED", "BLUE"], [None, Colour.RED, Colour.BLUE]),
+        (bool, ["True", "False"], [True, False]),
         (bool | None, ["None", "True", "False"], [None, True, False]),
     ],
 )
@@ -458,11 +492,19 @@ def test_choices_are_chosen_from(
 
 
 def test_bounds_are_said(taking: Callable[..., Reader]) -> None:
-    """What a number may be stands beside its field, with what there is to say of it."""
+    """What a number may be stands beside a field that is filled in, with what there is to say of it."""
     hint = Annotated[int, pydantic.Field(ge=1, le=12, description="1 is January")]
-    assert "1 is January · 1 to 12" in taking(hint).text()
-    assert "from 1" in taking(pydantic.PositiveInt).text()
-    assert "up to 1,000" in taking(Annotated[float, pydantic.Field(le=1000)]).text()
+    assert "1 is January · 1 to 12" in taking(hint, 1).text()
+    assert "from 1" in taking(pydantic.PositiveInt, 1).text()
+
+
+def test_a_flag_with_a_default_is_a_box(taking: Callable[..., Reader], given: Callable[[], Any]) -> None:
+    """Where a default says yes or no, a box shows it, to be ticked or not."""
+    reader = taking(bool, False)  # noqa: FBT003 - a default
+    assert isinstance(reader.control("value"), ipywidgets.Checkbox)
+    reader.control("value").value = True
+    reader.press()
+    assert given() is True
 
 
 def test_several_can_be_selected(taking: Callable[..., Reader], given: Callable[[], Any]) -> None:
@@ -482,7 +524,7 @@ def test_several_can_be_selected(taking: Callable[..., Reader], given: Callable[
 # --- none and defaults ---
 
 
-@pytest.mark.parametrize(("hint", "value"), [(int | None, 5), (str | None, ""), (list[int] | None, [])])
+@pytest.mark.parametrize(("hint", "value"), [(str | None, ""), (list[int] | None, [])])
 def test_none_is_a_tick(taking: Callable[..., Reader], given: Callable[[], Any], hint: object, value: object) -> None:
     """What may be None has a box that says so, which switches the field off."""
     reader = taking(hint, None)
@@ -561,6 +603,7 @@ def test_a_default_is_filled_in(taking: Callable[..., Reader]) -> None:
         taking(hint, default).control("value").value
         for hint, default in [
             (int, 3),
+            (float, 1),
             (str, "AA"),
             (list[int], [1, 2]),
             (list[str], ["a, b"]),
@@ -568,7 +611,7 @@ def test_a_default_is_filled_in(taking: Callable[..., Reader]) -> None:
             (dt.timedelta, dt.timedelta(hours=1)),
         ]
     ]
-    assert shown == [3, "AA", "1, 2", "['a, b']", "{'a': 1}", "PT1H"]
+    assert shown == ["3", "1", "AA", "1, 2", "['a, b']", "{'a': 1}", "PT1H"]
 
 
 def test_a_default_that_cannot_be_shown_is_named(taking: Callable[..., Reader], given: Callable[[], Any]) -> None:
@@ -584,6 +627,15 @@ def test_a_default_that_cannot_be_shown_is_named(taking: Callable[..., Reader], 
 @pytest.mark.parametrize(
     ("hint", "written", "problem"),
     [
+        (int, "abc", "&#x27;abc&#x27; is no whole number."),
+        (int, "1.5", "is no whole number."),
+        (float, "0,5", "&#x27;0,5&#x27; is no number."),
+        (Annotated[int, pydantic.Field(ge=1, le=10)], "99", "99 is not from 1 to 10."),
+        (Annotated[int, pydantic.Field(ge=3, le=10, multiple_of=3)], "4", "multiple of 3"),
+        (Annotated[float, pydantic.Field(gt=0, le=1)], "-1", "-1.0 is not from 0 to 1."),
+        (Annotated[float, pydantic.Field(gt=0, le=1)], "0", "greater than 0"),
+        (pydantic.PositiveInt, "-1", "greater than 0"),
+        (list[str], '"AA, UA', "quoted where they have commas"),
         (Any, "AA", "text needs quotes"),
         (dict[str, int], "{'a': 'b'}", "valid integer"),
         (list[int], "1 2", "with commas between"),
@@ -613,7 +665,7 @@ def test_events_tell_what_was_filled_in(d: dn.Durably, heard: Heard) -> None:
     d.on(["run:trigger", "run:complete"], heard)
     form = load.form()
     reader = Reader(form)
-    reader.control("month").value = 4
+    reader.control("month").value = "4"
     reader.press()
     assert heard.wait_for("run:complete").output == 4
     assert heard.of("run:trigger")[0].input == {"month": 4}

@@ -171,7 +171,7 @@ def test_runs_and_events_are_the_frames(opened: Notebook) -> None:
 def test_a_run_is_named_by_a_part_of_its_id(opened: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
     """%watch and %cancel take the end or the beginning of an id; one that is not clear is answered by candidates."""
     d: dn.Durably = opened.names["d"]
-    assert opened.refused("%watch ABC") == "No run has an id that begins or ends with 'ABC'. There are no runs yet."
+    assert opened.refused("%watch ABC") == "There is no run 'ABC' in this store; there is none yet."
     assert opened.refused("%cancel").startswith("%cancel: the following arguments are required: run.")
     d.stop()
     runs = [opened.run("%%job job --new", "pass") for _ in range(7)]

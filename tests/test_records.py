@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -356,3 +358,32 @@ def test_output_of_a_terminal_reads_as_in_one(idle: dn.Durably) -> None:
     assert "ValueError: no month" in record
     assert "\x1b" not in record
     assert " 50%" not in record
+
+
+def test_what_a_run_gave_is_readable(idle: dn.Durably) -> None:
+    """Numbers of NumPy are numbers, times are themselves; of a table it is said that it is one."""
+
+    @idle.job
+    def summed(_: dn.StepContext) -> dict[str, Any]:
+        return {"sum": np.int64(41), "mean": np.float64(0.5), "at": NOON, "table": pd.DataFrame({"n": [1]})}
+
+    run = summed.trigger()
+    idle.process_until_idle()
+    panel = idle.watch(run)
+    record = text(render.record(panel.scene()))
+    panel.close()
+    for said in ("'sum': 41", "'mean': 0.5", "<datetime 2026-11-22T12:00:00", "<DataFrame>"):
+        assert said in record
+
+
+def test_a_run_is_watched_by_the_end_of_its_id(idle: dn.Durably) -> None:
+    """What a panel shows of an id is enough to see the run again, unless two runs may be meant."""
+    run = idle.job(work).trigger()
+    other = idle.jobs.work.trigger()
+    panel = idle.watch(render.short(run.id))
+    assert panel.run_id == run.id
+    panel.close()
+    with pytest.raises(dn.NotFoundError, match=f"Several runs.*{other.id} of work"):
+        idle.watch(run.id[:4])
+    with pytest.raises(dn.NotFoundError, match=f"There is no run 'XYZ'.*{run.id} of work"):
+        idle.watch("XYZ")

@@ -445,3 +445,15 @@ def test_outputs_that_do_not_fit(hint: object, value: object, said: str) -> None
     """An output that does not fit is refused by the job's name, the value and what was expected."""
     with pytest.raises(ValidationError, match=said):
         returning(hint).validate_output(value)
+
+
+def of_a_number(number: int) -> int:
+    """Take no step context."""
+    return number
+
+
+@pytest.mark.parametrize("fn", [lambda n=1: n, of_a_number], ids=["a default", "a hint"])
+def test_a_forgotten_step_context_is_said_at_once(fn: Callable[..., object]) -> None:
+    """Who forgets the step context hears of it where the job is defined, not at the first trigger."""
+    with pytest.raises(ValidationError, match="takes the step context first"):
+        Signature(fn, name="job")

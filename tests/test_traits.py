@@ -259,7 +259,7 @@ def test_an_observer_that_raises_keeps_nobody_from_hearing_of_a_resume(job: Job,
     run.observe(lambda _: 1 / 0, "status")
     other = idle.get_run(run.id)
     assert other is not None
-    run.resume()
+    _ = run.resume()
     assert other.status == "pending"
     assert idle.process_until_idle() == 1
 

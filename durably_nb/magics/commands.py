@@ -15,7 +15,7 @@ from durably_nb.durably import open as open_file
 from durably_nb.magics.arguments import given_options, label, parsed, store_options
 from durably_nb.magics.cells import function_of_cell
 from durably_nb.magics.completion import Completion
-from durably_nb.magics.current import Current, run_id_of
+from durably_nb.magics.current import Current
 from durably_nb.models import ACTIVE, RUN_STATUSES
 from durably_nb.widgets.render import word
 from durably_nb.wording import shown
@@ -93,7 +93,7 @@ class DurablyMagics(Magics):
     def events(self, arguments: Namespace) -> pd.DataFrame:
         """Show events in their order, as d.events() gives them."""
         durably = self._current.durably()
-        run_id = None if arguments.run is None else run_id_of(durably, arguments.run)
+        run_id = None if arguments.run is None else durably.run_id_of(arguments.run)
         return durably.events(run_id=run_id, type=arguments.type, since=arguments.since, limit=arguments.limit)
 
     @line_magic
@@ -102,8 +102,7 @@ class DurablyMagics(Magics):
     @parsed
     def watch(self, arguments: Namespace) -> Panel:
         """Show the live panel of a run, of any day."""
-        durably = self._current.durably()
-        return durably.watch(run_id_of(durably, arguments.run))
+        return self._current.durably().watch(arguments.run)
 
     @line_magic
     @magic_arguments()
@@ -112,7 +111,7 @@ class DurablyMagics(Magics):
     def cancel(self, arguments: Namespace) -> None:
         """Cancel a run."""
         durably = self._current.durably()
-        run_id = run_id_of(durably, arguments.active_run)
+        run_id = durably.run_id_of(arguments.active_run)
         durably.cancel(run_id)
         print(f"Run {run_id} is cancelled; d.resume({run_id!r}) lets it go on.")  # noqa: T201 - what was done
 

@@ -22,8 +22,12 @@ class BarFace(ipywidgets.HBox):
     def __init__(self) -> None:
         """Begin with an empty bar."""
         self._bar: Any = ipywidgets.IntProgress(min=0, max=1)
-        self._label = ipywidgets.Label()
+        self._label = ipywidgets.Label(layout={"width": "max-content", "flex": "none"})  # else a layout cuts it
         super().__init__([self._bar, self._label])
+
+    def __repr__(self) -> str:
+        """Show what its label says."""
+        return f"<BarFace: {self._label.value}>"
 
     def show(self, _: dict[str, Any], scene: Scene) -> None:
         """Set the bar and the label."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 import ipywidgets
@@ -21,7 +21,6 @@ from durably_nb.widgets import outputs, render, tables
 from durably_nb.widgets.batch import attempt, carry_out_all
 from durably_nb.widgets.commands import COMMANDS, carry_out, fitting
 from durably_nb.widgets.face import free_replies
-from durably_nb.widgets.host import Host
 from durably_nb.widgets.panel import Panel
 from durably_nb.widgets.pump import pump
 from durably_nb.widgets.question import PAGE, Question
@@ -29,31 +28,14 @@ from durably_nb.widgets.question import PAGE, Question
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durably_nb.bus import Unsubscribe
     from durably_nb.models import RunRecord
     from durably_nb.store import Overview
+    from durably_nb.widgets.host import ListHost
 
 INTERVAL_S: Final = 0.5
 """While runs change, the store is asked at most this often."""
 
 _HERE: Final = Path(__file__).parent
-
-
-class ListHost(Host, Protocol):
-    """Where a list of runs gets what it shows, and what carries out its commands."""
-
-    @property
-    def is_working(self) -> bool:
-        """Whether worker threads are started."""
-
-    def is_defined(self, job_name: str) -> bool:
-        """Whether a job is defined here and now."""
-
-    def overview(self, **asked: Any) -> Overview:  # noqa: ANN401 - as the store's
-        """Count the runs that match and give a page of them; see `Store.overview`."""
-
-    def on_change(self, noted: Callable[[], object]) -> Unsubscribe:
-        """Call `noted` after whatever changes a list of runs, until the returned function is called."""
 
 
 class DashboardTable(anywidget.AnyWidget):
@@ -89,11 +71,11 @@ class Dashboard:
         self._next_reading = 0.0
         self._is_asked = self._is_retired = False  # asked: by somebody who waits for the answer
         self._problem = ""
-        self._answering = threading.Lock()
+        self._lock = threading.Lock()  # of what people asked, and what they are answered
         self._answers = (0, "")  # how many commands were answered, and the last answer
         self._wish: deque[str | None] = deque(maxlen=1)  # the run to be opened; None: the panel is to be closed
         self._panel: Panel | None = None
-        self._found = self._read()
+        self._shown, self._found = self._read()
         self.table = DashboardTable(state=self._state())
         self.widget = ipywidgets.VBox([self.table])
         self.widget.add_class("dn-dashboard-whole")
@@ -149,17 +131,21 @@ class Dashboard:
         """Read anew; where that is impossible, what was seen last stands."""
         self._problem = ""
         try:
-            self._found = self._read()
+            self._shown, self._found = self._read()
         except DurablyError as error:
             self._problem = str(error)
 
-    def _read(self) -> Overview:
+    def _read(self) -> tuple[Question, Overview]:
+        """Give what is asked and what is found, which belong together whatever is asked meanwhile."""
         question = self._question
         found = self._host.overview(**question.asked())
         if question.page <= question.last_page(found):
-            return found
-        self._question = replace(question, page=question.last_page(found))  # the page that was shown is no more
-        return self._host.overview(**self._question.asked())
+            return question, found
+        last = replace(question, page=question.last_page(found))  # the page that was shown is no more
+        with self._lock:
+            if self._question is question:
+                self._question = last
+        return last, self._host.overview(**last.asked())
 
     def _open(self) -> None:
         """Open the panel that was asked for last."""
@@ -183,19 +169,21 @@ class Dashboard:
     def _state(self) -> dict[str, Any]:
         """Give all that the table shows."""
         now = datetime.now(UTC)
-        question, found = self._question, self._found
+        question, found = self._shown, self._found
+        cells = [tables.cells(run, now) for run in found.runs]
         first = question.page * PAGE
         answered, answer = self._answers
         return {
             "name": self._name,
             "now": round(now.timestamp() * 1000),
-            "question": asdict(question),
+            "question": question.message(),
             "states": [[status, *_worded(status), found.counts.get(status, 0)] for status in RUN_STATUSES],
             "jobs": sorted({*found.by_job, *([question.job] if question.job else [])}),
             "runs": sum(map(sum, (counts.values() for counts in found.by_job.values()))),
             "total": question.total(found),
             "first": first,
-            "rows": [_row(run, now) for run in found.runs],
+            "columns": list(tables.columns(cells)),
+            "rows": list(map(_row, found.runs, cells)),
             "opened": None if self._panel is None else self._panel.run_id,
             "worker": self._worker(),
             "waiting": tables.waiting_text(tables.pending_where(found, lambda job: not self._host.is_defined(job))),
@@ -222,10 +210,10 @@ class Dashboard:
     def _on_message(self, _: object, content: Any, __: object) -> None:  # noqa: ANN401 - what a front end sends
         """Take a message of a front end, on whatever thread the kernel brings it: it is only noted."""
         match content:
-            case {"question": dict(question)}:
-                self._question = Question.from_message(question)
-                with self._answering:  # a page that misses a number keeps its buttons off
-                    self._answers = (self._answers[0], "")
+            case {"question": question}:
+                with self._lock:
+                    self._question = self._question.changed(question)
+                    self._answers = (self._answers[0], "")  # a page that misses a number keeps its buttons off
             case {"open": str() | None as run_id}:
                 self._wish.append(run_id)
             case {"command": str(command), "attempts": dict(attempts)} if command in COMMANDS:
@@ -239,7 +227,7 @@ class Dashboard:
 
     def _answer(self, answer: str | None) -> None:
         if answer is not None:
-            with self._answering:
+            with self._lock:
                 self._answers = (self._answers[0] + 1, answer)
             self._is_asked = True
             self._note()
@@ -256,11 +244,11 @@ def _worded(status: Any) -> tuple[str, str]:  # noqa: ANN401 - a state
     return render.ICONS[word], word
 
 
-def _row(run: RunRecord, now: datetime) -> dict[str, Any]:
+def _row(run: RunRecord, cells: dict[str, str]) -> dict[str, Any]:
     return {
         "id": run.run_id,
         "job": run.job_name,
         "attempt": attempt(run),
         "commands": fitting(run.status),
-        "cells": list(tables.cells(run, now).values()),
+        "cells": list(cells.values()),
     }

@@ -64,6 +64,10 @@ class Field:
             return None
         raise ValueError(NEEDS_VALUE)
 
+    def worded(self, value: object, reason: str) -> str:
+        """Say why a value was refused: in the words of the form where these are the bounds, else as it was said."""
+        return self._hint.limits.refusal(value) or reason
+
     def show(self, problem: str | None) -> None:
         """Say what is wrong; None: nothing is."""
         about = " · ".join(filter(None, (self._hint.about, self._control.remark)))

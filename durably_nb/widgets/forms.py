@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 import threading
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from durably_nb.widgets import outputs, tables
 from durably_nb.widgets.commands import carry_out
-from durably_nb.widgets.fields import DEFAULT, Field, alarming
+from durably_nb.widgets.fields import DEFAULT, Field, alarming, described
 from durably_nb.widgets.panel import Panel
 from durably_nb.widgets.pump import pump
 
@@ -71,6 +72,7 @@ class Form:
         rows = [field.widget for field in self._fields]
         actions = ipywidgets.HBox([self._button, self._line])
         self.widget: Any = ipywidgets.VBox([head, *rows, actions, self._below])
+        self.widget.add_class("dn-form")
         pump.add(self)
         host.register_view(self)
         outputs.close_with_cell(self)
@@ -82,19 +84,20 @@ class Form:
     def draw(self) -> None:
         """Show what came of a click; called by the pump."""
         outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            return
         try:
-            if outcome is not None:
-                self._show(outcome)
+            self._show(outcome)
         finally:
-            if outcome is not None:
-                self._clicked.release()
-            self._button.disabled = self._is_retired or self._clicked.locked()
+            self._clicked.release()
+            self._line.value = alarming(str(outcome))
 
     def retire(self) -> None:
         """Take no more clicks: the store is about to close."""
         self._is_retired = True
-        self._line.value = alarming("The file was closed. Open it again, and run this cell again.")
         pump.remove(self, last=True)
+        self._button.disabled = True
+        self._line.value = alarming("The file was closed. Open it again, and run this cell again.")
 
     def close(self) -> None:
         """Take it away, with the panel under it; no widget model stays behind. May be called twice."""
@@ -110,11 +113,14 @@ class Form:
         return bundle | {"text/html": tables.job_html(self._definition, None), "text/plain": repr(self)}
 
     def _on_click(self, _: object) -> None:
-        """Take what is filled in, once at a time; called by the kernel, on any of its threads."""
+        """Take what is filled in, once at a time; called by the kernel, on any of its threads.
+
+        The button stays enabled: the keyboard focus would be lost with it.
+        """
         given, outcome = self._read()
         if self._is_retired or not self._clicked.acquire(blocking=False):
             return
-        self._button.disabled = True
+        self._line.value = described("Triggering …")
         carry_out(partial(self._carry_out, given, outcome), partial(self._note, outcome))
 
     def _read(self) -> tuple[dict[str, object], _Outcome]:
@@ -128,7 +134,13 @@ class Form:
         return {name: value for name, value in given.items() if value is not DEFAULT}, outcome
 
     def _carry_out(self, given: dict[str, object], outcome: _Outcome) -> None:
-        outcome.problems = self._definition.signature.problems(given) | outcome.problems
+        refused = self._definition.signature.problems(given)
+        worded = {
+            field.name: field.worded(given.get(field.name), refused[field.name])
+            for field in self._fields
+            if field.name in refused
+        }
+        outcome.problems = worded | outcome.problems
         if not outcome.problems:
             outcome.run_id = self._trigger(**given).id
 
@@ -140,7 +152,6 @@ class Form:
     def _show(self, outcome: _Outcome) -> None:
         for field in self._fields:
             field.show(outcome.problems.get(field.name))
-        self._line.value = alarming(str(outcome))
         if outcome.run_id is None:
             return
         if self._panel is not None:
@@ -155,7 +166,12 @@ def _headed(definition: Definition) -> str:
     fn: Any = definition.fn
     summary, _, more = (inspect.getdoc(getattr(fn, "func", fn)) or "").partition("\n\n")  # of a partial: its function's
     folded = f"<details><summary>More</summary><pre>{escape(more)}</pre></details>" if more else ""
-    return f"<strong>{escape(definition.name)}</strong><div>{escape(summary)}</div>{folded}"
+    return f"<style>{_style()}</style><strong>{escape(definition.name)}</strong><div>{escape(summary)}</div>{folded}"
+
+
+@cache
+def _style() -> str:
+    return (Path(__file__).parent / "forms.css").read_text(encoding="utf-8")
 
 
 def _close(widget: Any) -> None:  # noqa: ANN401 - ipywidgets is not typed

@@ -17,11 +17,10 @@ _COLLECTIONS: Final = (list, set, frozenset, abc.Sequence, abc.Iterable, abc.Col
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The least and the greatest number that can be filled in, and the step between two."""
+    """The least and the greatest number that fit a hint; None where there is no end."""
 
     low: float | None
     high: float | None
-    step: float | None
 
     def __str__(self) -> str:
         """Give them in words: ``1 to 12``, ``from 1``, ``up to 12``."""
@@ -29,10 +28,11 @@ class Limits:
             return "" if self.high is None else f"up to {self.high:,}"
         return f"from {self.low:,}" if self.high is None else f"{self.low:,} to {self.high:,}"
 
-    def nearest(self, value: float) -> float:
-        """Give the number between them that is nearest to another."""
-        value = value if self.low is None else max(value, self.low)
-        return value if self.high is None else min(value, self.high)
+    def refusal(self, value: object) -> str | None:
+        """Say of a number that it is not between the two; None if it is, or if one of them is missing."""
+        if not isinstance(value, (int, float)) or self.low is None or self.high is None:
+            return None
+        return None if self.low <= value <= self.high else f"{value:,} is not from {self}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +78,25 @@ class Hint:
             return None
         return hint_of(arguments[0])
 
-    def whole_limits(self) -> Limits:
-        """Give the limits of a whole number: the outermost that fit the hint."""
+    @property
+    def limits(self) -> Limits:
+        """The limits of a number."""
+        return self._whole_limits() if self.kind is int else self._real_limits()
+
+    def _whole_limits(self) -> Limits:
+        """Give the outermost whole numbers that fit the hint."""
         step = max(1, math.floor(next(iter(self._marked("multiple_of")), 1)))
         lows = [*map(math.ceil, self._marked("ge")), *(math.floor(low) + 1 for low in self._marked("gt"))]
         highs = [*map(math.floor, self._marked("le")), *(math.ceil(high) - 1 for high in self._marked("lt"))]
         return Limits(
             max((-(-low // step) * step for low in lows), default=None),
             min((high // step * step for high in highs), default=None),
-            step,
         )
 
-    def real_limits(self) -> Limits:
-        """Give the limits of a number; one that the hint itself excludes is among them."""
+    def _real_limits(self) -> Limits:
+        """Give the bounds; one that the hint itself excludes is among them."""
         lows, highs = [*self._marked("ge"), *self._marked("gt")], [*self._marked("le"), *self._marked("lt")]
-        return Limits(max(lows, default=None), min(highs, default=None), next(iter(self._marked("multiple_of")), None))
+        return Limits(max(lows, default=None), min(highs, default=None))
 
     def _marked(self, name: str) -> list[float]:
         """Give the numbers that marks have under a name: ``Ge.ge``, ``Interval.le``, ``MultipleOf.multiple_of``."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
+import csv
 import datetime as dt
-import math
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_origin
 from uuid import UUID
@@ -23,15 +23,13 @@ from durably_nb.wording import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from durably_nb.widgets.hints import Hint, Limits
+    from durably_nb.widgets.hints import Hint
 
 EMPTY: Final = object()
 """What a control gives in which nothing is filled in; as a start: that there is none."""
 
-_SAFE: Final = 2**53
-"""Browsers know whole numbers exactly up to here."""
-
 _MOST_ROWS: Final = 8
+_HOW: Final = "write them with commas between"
 _COLLECTIONS: Final = (list, tuple, set, frozenset)
 _SPELT: Final = (str, Decimal, UUID, Path, dt.date, dt.datetime, dt.time, dt.timedelta)
 """Types of which pydantic reads a value from plain text."""
@@ -90,36 +88,38 @@ def _fitting(hint: Hint) -> Callable[[Hint, Any], Control | None] | None:
 # --- numbers and flags ---
 
 
-def _flag(_: Hint, start: object) -> Control | None:
+def _flag(hint: Hint, start: object) -> Control | None:
+    """Give a box to tick; a choice where nothing is filled in, since a box says no before anybody did."""
+    if start is EMPTY:
+        return _choice(hint, start)
     value = _first(start, bool, neutral=False)
     return None if value is None else Control(ipywidgets.Checkbox(value=value), _itself)
 
 
 def _whole(hint: Hint, start: object) -> Control | None:
-    limits = hint.whole_limits()
-    value = _first(start, int, neutral=limits.nearest(0))
-    if max(abs(number) for number in (value, limits.low, limits.high, 0) if number is not None) > _SAFE:
-        return None
-    return _number(value, limits, ipywidgets.IntText, ipywidgets.BoundedIntText, _SAFE)
+    return _number(hint, start, int, "whole number")
 
 
 def _real(hint: Hint, start: object) -> Control | None:
-    limits = hint.real_limits()
-    value = _first(float(start) if type(start) is int else start, float, neutral=limits.nearest(0.0))
-    return _number(value, limits, ipywidgets.FloatText, ipywidgets.BoundedFloatText, sys.float_info.max)
+    return _number(hint, start, float, "number")
 
 
-def _number(value: Any, limits: Limits, free: Any, bounded: Any, greatest: float) -> Control | None:  # noqa: ANN401 - ipywidgets is not typed
-    """Give a field for a number. No slider: it has no name for those who hear a page, and is not precise."""
-    if value is None or not math.isfinite(value) or limits.nearest(value) != value:
+def _number(hint: Hint, start: object, kind: type[float], noun: str) -> Control | None:
+    """Give a field for a number as text: one for numbers bends what is out of bounds, and is never empty."""
+    if start is not EMPTY and start is not None and type(start) not in (int, kind):
         return None
-    if limits.low is None and limits.high is None:
-        return Control(free(value=value, step=limits.step), _itself)
-    low = -greatest if limits.low is None else limits.low
-    high = greatest if limits.high is None else limits.high
-    if low > high:
-        return None
-    return Control(bounded(value=value, min=low, max=high, step=limits.step), _itself, remark=str(limits))
+    text = "" if start is EMPTY or start is None else str(start)
+    bounds, emptied = str(hint.limits), "None if left empty" if hint.takes_none else ""
+    widget = ipywidgets.Text(value=text, placeholder=", ".join(filter(None, (bounds or noun, emptied))))
+    remark = ", ".join(filter(None, (bounds, emptied))) if text else ""  # else the placeholder says it
+    return Control(widget, partial(_number_in, kind=kind, noun=noun), says_none=True, remark=remark)
+
+
+def _number_in(text: str, kind: type[float], noun: str) -> object:
+    try:
+        return kind(text) if text.strip() else EMPTY
+    except ValueError:
+        raise ValueError(f"{shown(text.strip())} is no {noun}.") from None
 
 
 # --- text, dates and what is written as text ---
@@ -236,10 +236,16 @@ def _listing(hint: Hint, start: object) -> Control | None:
 
 
 def _split(text: str) -> list[Any]:
-    """Read text with commas between; where it has commas itself, a list as Python writes it."""
-    if text.strip().startswith("["):
+    """Read text with commas between, quoted where it has commas itself, or a list as Python writes it."""
+    text = text.strip()
+    if text.startswith("["):
         return _listed(text)
-    return [part.strip() for part in text.split(",") if part.strip()]
+    quote = "'" if text.startswith("'") else '"'
+    try:
+        rows = list(csv.reader([text], quotechar=quote, skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise ValueError(f"{shown(text)} is no list of such values: {_HOW}, quoted where they have commas.") from None
+    return [part.strip() for row in rows for part in row if part.strip()]
 
 
 def _listed(text: str) -> list[Any]:
@@ -248,7 +254,7 @@ def _listed(text: str) -> list[Any]:
         found = _evaluated(text if text.strip().startswith("[") else f"[{text}]")
         if isinstance(found, list):
             return found
-    raise ValueError(f"{shown(text)} is no list of such values: write them with commas between.")
+    raise ValueError(f"{shown(text)} is no list of such values: {_HOW}.")
 
 
 def _reads_as(read: Callable[[str], list[Any]], text: str, values: list[Any]) -> bool:

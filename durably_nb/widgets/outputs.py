@@ -122,6 +122,7 @@ class _Output:
         self._kept_after_s = _KEPT_AFTER_S
         self._keep_at = time.monotonic() + _KEPT_AFTER_S
         self._has_kept = False
+        self._kept: tuple[object, ...] | None = None
         self.cell.publish(self.id, self._bundle(scene), update=False)
         panel.on_drawn(self._follow)
 
@@ -131,29 +132,43 @@ class _Output:
             if self._is_record:
                 self._is_record = False
                 self.cell.publish(self.id, self._bundle(scene), update=True)
-            return self._keep(scene)
-        if self._is_replaced and not self._is_record:
+            return self._keep_now_and_then(scene)
+        if not self._is_replaced:
+            self._keep(scene)
+        elif not self._is_record:
             self._is_record = True
             self.cell.publish(self.id, _record(scene), update=True)
-            if self._has_kept:
-                self.cell.publish(f"{self.id}-kept", _NOTHING, update=True)
+            self._keep_nothing()
             _cells.ended(self.panel)
         return None
 
-    def _keep(self, scene: render.Scene) -> float:
+    def _keep_now_and_then(self, scene: render.Scene) -> float:
         """Keep the last known state, each time a while later than the last."""
         left = self._keep_at - time.monotonic()
         if left > 0:
             return left
         self._kept_after_s *= _KEPT_LESS
         self._keep_at = time.monotonic() + self._kept_after_s
-        first = f"<style>.dn-first-{self.id} {{ display: none }}</style>"
+        self._keep(scene)
+        return self._kept_after_s
+
+    def _keep(self, scene: render.Scene) -> None:
+        """Keep how the run stands, for where no kernel draws the panel."""
+        state = (scene.view.record.run_id, scene.view.sequence, scene.view.record.status)
+        if state == self._kept:
+            return
         model_id = self.panel.widget.model_id
+        first = f"<style>.dn-first-{self.id} {{ display: none }}</style>"
         lost = render.hiding_lost(model_id)
         html = f'{first}{lost}<div class="{render.kept(model_id)}">{render.record(scene)}</div>'
         self.cell.publish(f"{self.id}-kept", _NOTHING | {"text/html": html}, update=self._has_kept)
         self._has_kept = True
-        return self._kept_after_s
+        self._kept = state
+
+    def _keep_nothing(self) -> None:
+        if self._has_kept:
+            self.cell.publish(f"{self.id}-kept", _NOTHING, update=True)
+            self._kept = None
 
     def _bundle(self, scene: render.Scene) -> dict[str, Any]:
         html = f'<div class="dn-first-{self.id}">{render.record(scene)}</div>'

@@ -71,7 +71,7 @@ function render({ model, el }) {
 
   root.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-command]");
-    if (!button || button.disabled) return;
+    if (!button || button.disabled || !confirmed(button)) return;
     for (const other of root.querySelectorAll("button[data-command]")) other.disabled = true;
     model.send({ command: button.dataset.command, turn });
     say("");
@@ -84,13 +84,33 @@ function render({ model, el }) {
   root.append(status);
   el.append(root);
   show(model.get("state"));
-  requestAnimationFrame(() => regions.forEach(toEnd)); // before it is in the page, nothing scrolls
+  const seen = new IntersectionObserver(([entry]) => {
+    if (!entry.isIntersecting) return; // before it is seen, nothing scrolls
+    regions.forEach(toEnd);
+    seen.disconnect();
+  });
+  seen.observe(root);
   model.send({ hello: true }); // deltas may have gone by before this view was there
   const clock = setInterval(tick, 1000);
   return () => {
+    seen.disconnect();
     clearInterval(clock);
     clearTimeout(patience);
   };
+}
+
+/** Whether a command that cannot be undone was pressed twice: the first press asks, until the focus goes elsewhere. */
+function confirmed(button) {
+  if (button.dataset.command !== "delete" || button.hasAttribute("data-asked")) return true;
+  const [label, name] = [button.textContent, button.getAttribute("aria-label")];
+  const ask = (asked, text, spoken) => {
+    button.toggleAttribute("data-asked", asked);
+    button.textContent = text;
+    button.setAttribute("aria-label", spoken);
+  };
+  ask(true, "Delete for good?", `${name} for good?`);
+  button.addEventListener("blur", () => ask(false, label, name), { once: true });
+  return false;
 }
 
 /** Whether the reader is at the end of what scrolls here, and wants to stay there. */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from durably_nb.errors import ValidationError
@@ -11,8 +11,6 @@ from durably_nb.models import RUN_STATUSES
 from durably_nb.names import checked_labels, checked_name, storable_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from durably_nb.store import Overview
 
 PAGE: Final = 25
@@ -21,20 +19,30 @@ PAGE: Final = 25
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A page of the runs in these states, of a job, with labels, with a text somewhere; what is empty is no filter."""
+    """A page of the runs in these states, of a job, with labels, with a text somewhere; what is empty is no filter.
+
+    Of the runs `among`, which no front end changes nor is told; None: of all.
+    """
 
     page: int = 0
     status: tuple[str, ...] = ()
     job: str = ""
     label: str = ""
     search: str = ""
+    among: tuple[str, ...] | None = None
 
-    @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> Self:
-        """Take what a front end sends."""
-        texts = {name: storable_text(str(message[name])) for name in ("job", "label", "search")}
-        status = tuple(status for status in RUN_STATUSES if status in message["status"])
-        return cls(page=min(max(0, int(message["page"])), 10**12), status=status, **texts)
+    def changed(self, message: object) -> Self:
+        """Take what a front end sends; what none of ours would send changes nothing."""
+        match message:
+            case {"page": int(page), "status": list(states), "job": str(), "label": str(), "search": str()}:
+                texts = {name: storable_text(message[name]) for name in ("job", "label", "search")}
+                status = tuple(status for status in RUN_STATUSES if status in states)
+                return replace(self, page=min(max(0, page), 10**12), status=status, **texts)
+        return self
+
+    def message(self) -> dict[str, Any]:
+        """Give what a front end is told."""
+        return {name: value for name, value in asdict(replace(self, among=None)).items() if name != "among"}
 
     @property
     def hint(self) -> str:
@@ -52,6 +60,7 @@ class Question:
             "job_names": [self.job] if self.job else None,
             "labels": None if self.hint else _labels(self.label),
             "text": self.search.strip() or None,
+            "run_ids": self.among,
             "limit": PAGE,
             "offset": self.page * PAGE,
         }

@@ -144,6 +144,8 @@ def brief(scene: Scene) -> str:
         about.append(message)
     elif running is not None:
         about.append(running.name)
+    if scene.view.record.failure is not None:
+        about.append(_plain(str(scene.view.record.failure)).partition("\n")[0])
     return _one_line(" · ".join(about))
 
 

@@ -12,14 +12,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from durably_nb.errors import DurablyError
+from durably_nb.codecs import outlined_input
+from durably_nb.errors import DurablyError, SerializationError
 from durably_nb.models import RUN_STATUSES
 from durably_nb.widgets import render
 from durably_nb.widgets.hints import hint_of
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from durably_nb.definitions import Definition
     from durably_nb.models import RunRecord, RunStatus
@@ -31,6 +32,7 @@ LATEST: Final = 5
 
 COLUMNS: Final = {
     "run": "Run",
+    "input": "Input",
     "state": "State",
     "progress": "Progress",
     "created": "Created",
@@ -40,7 +42,11 @@ COLUMNS: Final = {
 }
 """The columns of a run after its job's name, by the keys of `cells`."""
 
+_OPTIONAL: Final = {"input", "progress", "labels"}
+
+_MOST_OF_AN_INPUT: Final = 60
 _MOST_OF_A_LINE: Final = 300
+_MOST_OF_A_TITLE: Final = 2_000
 
 
 # --- runs ---
@@ -59,11 +65,19 @@ def run_list_html(counts: Mapping[RunStatus, int], first: list[RunRecord], hint:
     return _page(f"<p>{counted(counts)}{where}</p>{_run_table(first)}{note}")
 
 
+def columns(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Give the columns of a table of these cells: some are there only where any run has something in them."""
+    return {
+        key: head for key, head in COLUMNS.items() if key not in _OPTIONAL or not rows or any(row[key] for row in rows)
+    }
+
+
 def cells(run: RunRecord, now: datetime, *, whole_id: bool = False) -> dict[str, str]:
     """Give the cells of a run, by the keys of `COLUMNS`."""
     run_id = escape(run.run_id)
     return {
         "run": f'<code title="Run {run_id}">{run_id if whole_id else escape(render.short(run.run_id))}</code>',
+        "input": _input(run),
         "state": state(run.status),
         "progress": _progress(run),
         "created": _moment(run.created_at),
@@ -85,11 +99,20 @@ def label_texts(labels: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in labels.items()]
 
 
-def counted(counts: Mapping[RunStatus, int]) -> str:
+def counted(counts: Mapping[RunStatus, int], word: Callable[[str], str] = render.word) -> str:
     """Give numbers of runs by state as a phrase: ``12 runs: 1 running, 11 completed``."""
     runs = sum(counts.values())
-    states = ", ".join(f"{counts[status]:,} {render.word(status)}" for status in RUN_STATUSES if counts.get(status))
+    states = ", ".join(f"{counts[status]:,} {word(status)}" for status in RUN_STATUSES if counts.get(status))
     return f"{runs:,} {'run' if runs == 1 else 'runs'}{': ' if states else ''}{states}"
+
+
+def _input(run: RunRecord) -> str:
+    try:
+        text = outlined_input(run.input)
+    except SerializationError:
+        text = "damaged"
+    title, line = escape(_cut(text, _MOST_OF_A_TITLE)), escape(_cut(text, _MOST_OF_AN_INPUT))
+    return f'<code class="dn-input" title="{title}">{line}</code>' if text else ""
 
 
 def _progress(run: RunRecord) -> str:
@@ -124,14 +147,17 @@ def _took(run: RunRecord, now: datetime) -> str:
 def _error(run: RunRecord) -> str:
     if run.failure is None:
         return ""
-    text = escape(first_line(str(run.failure)))
-    return f'<span class="dn-error" title="{text}">{text}</span>'
+    text = str(run.failure)
+    return f'<span class="dn-error" title="{escape(_cut(text, _MOST_OF_A_TITLE))}">{escape(first_line(text))}</span>'
 
 
 def first_line(text: str) -> str:
     """Give the first line, cut where nobody reads on."""
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= _MOST_OF_A_LINE else f"{line[: _MOST_OF_A_LINE - 1]}…"
+    return _cut(text.strip().partition("\n")[0], _MOST_OF_A_LINE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 # --- what objects show ---
@@ -232,8 +258,10 @@ def _runs(overview: Overview) -> str:
 
 def _run_table(runs: list[RunRecord]) -> str:
     now = datetime.now(UTC)
-    rows = [[escape(run.job_name), *cells(run, now, whole_id=True).values()] for run in runs]
-    return _table(["Job", *COLUMNS.values()], rows) if rows else ""
+    rows = [cells(run, now, whole_id=True) for run in runs]
+    heads = columns(rows)
+    texts = [[escape(run.job_name), *(row[key] for key in heads)] for run, row in zip(runs, rows, strict=True)]
+    return _table(["Job", *heads.values()], texts) if rows else ""
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: bool = False) -> str:

@@ -173,6 +173,9 @@ def test_a_failure_is_told_and_can_be_resumed(notebook: Callable[..., Notebook])
     expect(watched).to_contain_text("attempt 2")
     expect(state(watched)).to_contain_text("failed")
     button(watched, "Delete").click()
+    expect(button(watched, "Delete")).to_have_text("Delete for good?")
+    expect(state(watched)).to_contain_text("failed")
+    button(watched, "Delete").click()
     expect(state(watched)).to_contain_text("deleted")
 
 
