@@ -367,7 +367,7 @@ class DuckDBStore:
         limit: int = 0,
         offset: int = 0,
     ) -> Overview:
-        """Count the runs that match and give a page of them; `text` is part of their id, job, labels, input or error."""
+        """Count the runs that match and give a page of them; `text` is in their id, job, input, labels or error."""
         self.flush()
         return self._reading.overview(
             status=status, job_names=job_names, labels=labels, text=text, run_ids=run_ids, limit=limit, offset=offset

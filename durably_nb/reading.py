@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BEGINNINGS = ("run:trigger", "run:leased")
 _ENDS = ("run:complete", "run:fail", "run:cancel")
+
 _LOOSE = """lower(translate(replace(replace({}, '":', '='), ', ', ','), '"''', ''))"""
 """Text as it is sought: an input is found as it is stored, and as tables show it."""
 

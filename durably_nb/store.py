@@ -227,7 +227,7 @@ class Store(Protocol):
         limit: int = 0,
         offset: int = 0,
     ) -> Overview:
-        """Count the runs that match and give a page of them; `text` is part of their id, job, labels, input or error."""
+        """Count the runs that match and give a page of them; `text` is in their id, job, input, labels or error."""
 
     def latest_events(self, run_id: str) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from datetime import timedelta
+from datetime import date, timedelta
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,7 +80,7 @@ class Front:
         return cells[column]
 
 
-RUN, STATE, PROGRESS, CREATED, TOOK, LABELS, ERROR = range(7)
+RUN, INPUT, STATE, PROGRESS, CREATED, TOOK, LABELS, ERROR = range(8)
 
 
 @pytest.fixture
@@ -138,19 +139,23 @@ def test_a_page_that_is_no_more(idle: dn.Durably, add: dn.Job, look: Callable[..
 
 
 def test_a_row_says_how_a_run_stands(idle: dn.Durably, look: Callable[..., Front]) -> None:
-    """A row has the end of the id, the state as a word, the progress, times, labels and the error's first line."""
+    """A row has the end of the id, the input, the state as a word, the progress, times, labels and the error.
+
+    Of the error there is the first line, and all of it in the title.
+    """
 
     @idle.job
-    def half(step: dn.StepContext) -> None:
+    def half(step: dn.StepContext, city: str, n: int) -> None:  # noqa: ARG001 - shown
         step.progress(1, 2)
         raise ValueError("no luck\nat all")
 
-    run = half.options(labels={"team": "blue"}).trigger()
+    run = half.options(labels={"team": "blue"}).trigger("Bern", 3)
     idle.process_until_idle()
     front = look(idle)
     row = front.state["rows"][0]
     assert (row["id"], row["job"]) == (run.id, "half")
     assert run.id[-6:] in front.cell(run.id, RUN)
+    assert ">city=&#x27;Bern&#x27;, n=3<" in front.cell(run.id, INPUT)
     assert "failed" in front.cell(run.id, STATE)
     assert "50 %" in front.cell(run.id, PROGRESS)
     assert 'aria-valuenow="50"' in front.cell(run.id, PROGRESS)
@@ -158,7 +163,40 @@ def test_a_row_says_how_a_run_stands(idle: dn.Durably, look: Callable[..., Front
     assert front.cell(run.id, TOOK)
     assert "team=blue" in front.cell(run.id, LABELS)
     assert "ValueError: no luck<" in front.cell(run.id, ERROR)
+    assert 'title="ValueError: no luck\nat all"' in front.cell(run.id, ERROR)
     assert row["commands"] == ["resume", "again", "delete"]
+
+
+def test_a_long_input_is_cut(idle: dn.Durably, look: Callable[..., Front]) -> None:
+    """An input is one short line, whatever it is; the title has more of it."""
+
+    @idle.job
+    def load(_: dn.StepContext, path: str, when: date, sizes: list[int]) -> None:
+        pass
+
+    run = load.trigger("x" * 70, date(2026, 11, 22), [1, 2])
+    cell = look(idle).cell(run.id, INPUT)
+    title, text = cell.split('title="')[1].split('">')
+    assert unescape(title) == f"path='{'x' * 70}', when=<date 2026-11-22>, sizes=[1, 2]"
+    assert unescape(text).removesuffix("</code>") == f"path='{'x' * 53}…"
+
+
+def test_a_column_that_nothing_is_in(idle: dn.Durably, look: Callable[..., Front]) -> None:
+    """Input, progress and labels take no room where no run of the page has any."""
+
+    @idle.job
+    def plain(step: dn.StepContext) -> None:
+        step.progress(1, 2)
+
+    _ = plain.trigger()
+    front = look(idle)
+    always = ["run", "state", "created", "took", "error"]
+    assert front.state["columns"] == always
+    assert "Labels" not in front.dashboard._repr_mimebundle_()["text/html"]
+    idle.process_until_idle()
+    front.wait_for(lambda state: state["columns"] == ["run", "state", "progress", "created", "took", "error"])
+    _ = plain.options(labels={"team": "blue"}).trigger()
+    front.wait_for(lambda state: "labels" in state["columns"])
 
 
 def test_a_running_run_is_running(d: dn.Durably, look: Callable[..., Front]) -> None:
@@ -200,6 +238,9 @@ def test_filters(idle: dn.Durably, add: dn.Job, look: Callable[..., Front]) -> N
         ({"search": "OTHER"}, [third]),
         ({"search": " no luck "}, [red]),
         ({"search": "team=r"}, [red]),
+        ({"search": "number=13"}, [red]),
+        ({"search": '"number":2'}, [third]),
+        ({"search": "output"}, []),
         ({"search": "'; drop table runs; --"}, []),
         ({"search": "%"}, []),
         ({"search": "\0"}, []),
@@ -212,6 +253,28 @@ def test_filters(idle: dn.Durably, add: dn.Job, look: Callable[..., Front]) -> N
     assert front.state["jobs"] == ["add", "other"]
     front.ask()
     assert front.counts() == {"pending": 1, "completed": 1, "failed": 1}
+
+
+def test_an_input_is_found_as_it_is_shown(idle: dn.Durably, look: Callable[..., Front]) -> None:
+    """What a table shows of an input finds the run, be the rest of it in a file; what the run returned does not."""
+
+    @idle.job
+    def measure(_: dn.StepContext, city: str, n: int, data: bytes = b"") -> str:  # noqa: ARG001 - sought
+        return f"{city} is fine"
+
+    runs = [measure.trigger("Bern", 3), measure.trigger("Zürich", 30, b"x" * 100_000), measure.trigger("Basel", 4)]
+    idle.process_until_idle()
+    front = look(idle)
+    for text, found in {
+        "city='Bern', n=3": [0],
+        "city=bern": [0],
+        "n=3": [1, 0],
+        "zürich": [1],
+        "is fine": [],
+        "files": [],
+    }.items():
+        front.ask(search=text)
+        assert front.ids == [runs[at].id for at in found], text
 
 
 def test_half_a_label(idle: dn.Durably, add: dn.Job, look: Callable[..., Front]) -> None:
@@ -269,6 +332,27 @@ def test_a_resume_and_a_purge_are_seen(idle: dn.Durably, add: dn.Job, look: Call
     front.wait_for(lambda _: front.counts() == {"pending": 1, "completed": 1})
     assert idle.purge_runs(timedelta(0)) == 1
     front.wait_for(lambda _: front.counts() == {"pending": 1})
+
+
+def test_a_question_that_is_typed_while_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody types while a page that is no more is given up is asked next, and not forgotten."""
+    monkeypatch.setattr(pump, "add", lambda _: None)
+    typed = {"page": 0, "status": [], "job": "", "label": "", "search": "typed"}
+
+    class Emptied(Still):
+        def overview(self, **asked: object) -> Overview:
+            if asked["offset"]:
+                front.send(question=typed)
+            return super().overview(**asked)
+
+    dashboard = Dashboard(Emptied(), "here", Question())  # type: ignore[arg-type] # all that is asked of it
+    front = Front(dashboard)
+    front.send(question={**typed, "page": 4, "search": ""})
+    dashboard.draw()
+    assert (front.state["question"]["page"], front.state["question"]["search"]) == (0, "")
+    dashboard.draw()
+    assert front.state["question"]["search"] == "typed"
+    dashboard.close()
 
 
 class Still:
@@ -359,12 +443,16 @@ def test_strange_messages_do_no_harm(idle: dn.Durably, add: dn.Job, look: Callab
     """What no front end of ours sends changes nothing."""
     run = add.trigger(number=1)
     front = look(idle)
+    typed = {"page": 0, "status": [], "job": "", "label": "", "search": ""}
     front.send(anything=1)
     front.send(open=3)
     front.send(command="explode", attempts={run.id: 0})
+    front.send(command=["cancel"], attempts=3)
+    for question in (3, {}, {"page": 0}, typed | {"page": "1"}, typed | {"status": 3}, typed | {"search": ["?"]}):
+        front.send(question=question)
     assert front.command("cancel", {run.id: 0}) == "1 cancelled."
-    front.send(question={"page": 10**30, "status": ["such"], "job": "\ud800", "label": "", "search": ["?"]})
-    assert front.wait_for(lambda state: state["question"]["search"] == "['?']")["total"] == 0
+    front.send(question={"page": 10**30, "status": ["such"], "job": "\ud800", "label": "", "search": "?"})
+    assert front.wait_for(lambda state: state["question"]["search"] == "?")["total"] == 0
     assert idle.get_run(run.id) is not None
 
 

@@ -365,7 +365,7 @@ def test_what_a_run_gave_is_readable(idle: dn.Durably) -> None:
 
     @idle.job
     def summed(_: dn.StepContext) -> dict[str, Any]:
-        return {"sum": np.int64(41), "mean": np.float64(0.5), "at": NOON, "table": pd.DataFrame({"n": [1]})}
+        return {"sum": np.int64(41), "mean": np.float64(0.5), "at": NOON, "a": pd.DataFrame({"n": [1]})}
 
     run = summed.trigger()
     idle.process_until_idle()

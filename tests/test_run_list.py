@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.formatters import DisplayFormatter
+from ipywidgets.widgets.widget import _instances as open_models
 
 import durably_nb as dn
 from durably_nb.runlist import RunList
+from durably_nb.widgets import outputs
 
 if TYPE_CHECKING:
+    import pytest
     from conftest import Heard
 
 
@@ -63,7 +68,7 @@ def test_the_table_shows_each_run(idle: dn.Durably) -> None:
     assert html.count("<tr>") == 4
     for text in ("halved", "✓", "25 %", "ValueError: 1 &lt;is&gt; odd", "dn.results(runs)"):
         assert text in html
-    assert "that is that" not in html
+    assert "that is that<" not in html  # it is in a title only
 
 
 def test_a_long_list_shows_its_beginning(idle: dn.Durably) -> None:
@@ -84,7 +89,7 @@ def test_an_empty_list_says_so(idle: dn.Durably) -> None:
 
 
 def test_a_run_that_executes_reads_running(d: dn.Durably, heard: Heard) -> None:
-    """States are worded for people."""
+    """States are worded for people in a table, and as in code where each run shows itself as code knows it."""
     go_on = threading.Event()
 
     @d.job
@@ -94,8 +99,41 @@ def test_a_run_that_executes_reads_running(d: dn.Durably, heard: Heard) -> None:
     d.on("step:start", heard)
     _ = wait.trigger()
     heard.wait_for("step:start")
-    assert "1 run: 1 running" in d.get_runs()._repr_html_()
+    runs = d.get_runs()
+    assert "1 run: 1 running" in runs._repr_html_()
+    assert repr(runs).startswith(f"<1 run: 1 leased>\n<Run {runs[0].id} of wait: leased")
     go_on.set()
+
+
+def test_where_widgets_are_shown_a_list_is_live(idle: dn.Durably, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook a list is a dashboard of its runs and no others; text and table of that moment stand beside it."""
+    runs = idle.job(halved).batch_trigger([{"number": number} for number in range(30)])
+    others = idle.job(name="other")(halved).batch_trigger([{"number": 1}])
+    assert runs._repr_mimebundle_() == {}
+    monkeypatch.setattr(outputs, "have_front_end", lambda: True)
+    models = set(open_models)
+    bundle, _ = DisplayFormatter().format(runs)
+    dashboard = shown(bundle)
+    state = dashboard.table.state
+    assert (state["total"], state["jobs"], state["runs"]) == (30, ["halved"], 30)
+    assert "among" not in state["question"]
+    assert "30 runs: 30 pending; the first 20 of them:" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("<30 runs: 30 pending>")
+    question = {"page": 0, "status": [], "job": "other", "label": "", "search": ""}
+    dashboard.table._handle_custom_msg({"question": question}, [])
+    dashboard.draw()
+    assert dashboard.table.state["total"] == 0
+    dashboard.close()
+    assert set(open_models) == models
+    idle.close()
+    assert (others._repr_mimebundle_(), RunList()._repr_mimebundle_()) == ({}, {})
+
+
+def shown(bundle: dict[str, Any]) -> Any:
+    """Give the dashboard behind an output."""
+    widget: Any = open_models[bundle["application/vnd.jupyter.widget-view+json"]["model_id"]]
+    [table] = widget.children
+    return next(handler.__self__ for handler in table._msg_callbacks.callbacks)
 
 
 def test_no_name_becomes_markup(idle: dn.Durably) -> None:

@@ -1,14 +1,15 @@
 // The front end of the dashboard. The kernel sends all that is shown, the cells of a run as HTML that is escaped there;
 // this keeps rows by their run, so that focus, choice and scroll survive, and sends what is asked for and commanded.
 
-const COLUMNS = [
-  ["Job", "16%"], ["Run", "68px"], ["State", "96px"], ["Progress", "108px"], ["Created", "92px"], ["Duration", "72px"],
-  ["Labels", "17%"], ["Error", "auto"],
-];
-const DURATION = 5;
+const COLUMNS = { // in the order of a run's cells
+  run: "Run", input: "Input", state: "State", progress: "Progress", created: "Created", took: "Duration", labels: "Labels",
+  error: "Error",
+};
+const NAMES = Object.keys(COLUMNS);
 const COMMANDS = { cancel: "Cancel", resume: "Resume", again: "Run again", delete: "Delete" };
 const TYPING_MS = 250;
 const PATIENCE_MS = 1500;
+const OPENING_MS = 1500; // so long, a panel that was opened is kept in view while it grows
 
 function render({ model, el }) {
   const chosen = new Set(); // of the runs on this page, by id
@@ -18,6 +19,8 @@ function render({ model, el }) {
   let waitsFor = null; // the number of the answer to the command that was sent
   let patience = null;
   let typing = null;
+  let revealing = null;
+  let opening = null; // the run whose panel was asked for
 
   // --- what there is ---
 
@@ -25,7 +28,7 @@ function render({ model, el }) {
   const states = new Map(state.states.map(([status, icon, word]) => [status, stateButton(status, word, icon)]));
   const job = make("select", { "aria-label": "Job" });
   const label = field({ type: "text", placeholder: "key=value", "aria-label": "Label" });
-  const search = field({ type: "search", placeholder: "id, job, error", "aria-label": "Search" });
+  const search = field({ type: "search", placeholder: "id, job, input, error", "aria-label": "Search" });
   const commands = new Map(Object.entries(COMMANDS).map(([name, text]) => [name, button(text, () => pressed(name))]));
   const count = make("span", { class: "dn-paging" });
   const actions = make("div", { class: "dn-group", role: "group", "aria-label": "Chosen runs" }, ...commands.values(), count);
@@ -33,13 +36,14 @@ function render({ model, el }) {
   const really = button("Delete", () => settle(() => command("delete")));
   const keep = button("Keep", () => settle());
   really.className = "dn-danger";
-  const confirmation = make("div", { class: "dn-group", role: "group", "aria-label": "Delete?" }, question, really, keep);
+  const confirmation = make("div", { class: "dn-group", role: "group" }, question, really, keep);
   const range = make("span");
   const previous = button("‹", () => ask({ page: state.question.page - 1 }), { "aria-label": "Previous page" });
   const next = button("›", () => ask({ page: state.question.page + 1 }), { "aria-label": "Next page" });
   const everything = make("input", { type: "checkbox", "aria-label": "Choose all runs on this page" });
   const head = make("tr", {}, make("th", { class: "dn-check", scope: "col" }, make("label", {}, everything)),
-    ...COLUMNS.map(([text, width], i) => place("th", i, { scope: "col", style: `width: ${width}` }, text)));
+    make("th", { scope: "col", "data-column": "job" }, "Job"),
+    ...NAMES.map((name) => make("th", { scope: "col", "data-column": name }, COLUMNS[name])));
   const body = make("tbody");
   const table = make("table", { "aria-label": "Runs" }, make("thead", {}, head), body);
   const nothing = make("p", { class: "dn-empty" });
@@ -52,6 +56,10 @@ function render({ model, el }) {
   const waiting = make("p");
   const problem = make("p", { class: "dn-error" });
   const answer = make("p", { class: "dn-answer", role: "status" });
+  const reveal = new ResizeObserver(([{ target: whole }]) => {
+    const panel = whole.lastElementChild;
+    if (!panel.contains(root)) panel.scrollIntoView({ block: "nearest" });
+  });
   const opened = make("span");
   const open = make("div", { class: "dn-opened" }, opened, button("Close", () => model.send({ open: null }), { "aria-label": "Close the panel" }));
   const controls = make("fieldset", { "aria-label": "Runs" },
@@ -59,10 +67,10 @@ function render({ model, el }) {
       make("div", { class: "dn-group dn-states", role: "group", "aria-label": "State" }, all, ...states.values()),
       make("div", { class: "dn-group dn-paging" }, range, previous, next)),
     make("div", { class: "dn-row" },
-      make("div", {}, actions, confirmation),
+      make("div", { class: "dn-group dn-commands" }, actions, confirmation, answer),
       make("div", { class: "dn-group" }, make("label", {}, "Job", job), make("label", {}, "Label", label), make("label", {}, "Search", search))),
     make("div", { class: "dn-scroll" }, table), nothing,
-    make("div", { class: "dn-status" }, worker, waiting, problem, answer), open);
+    make("div", { class: "dn-status" }, worker, waiting, problem), open);
   const root = make("div", { class: "dn-tables dn-dashboard" }, controls);
   confirmation.hidden = true;
 
@@ -94,7 +102,7 @@ function render({ model, el }) {
     if (waitsFor === null || state.answered >= waitsFor) {
       waitsFor = null;
       clearTimeout(patience);
-      put(answer, state.answer);
+      say(state.answer);
     }
     showActions();
     tick();
@@ -123,6 +131,8 @@ function render({ model, el }) {
 
   function showRows() {
     const wanted = new Set(state.rows.map((row) => row.id));
+    NAMES.forEach((name, i) => { head.children[i + 2].hidden = !state.columns.includes(name); });
+    table.dataset.columns = state.columns.join(" ");
     const lost = focused()?.closest?.("tr[data-run]");
     const index = lost ? [...body.children].indexOf(lost) : -1;
     for (const [id, row] of rows) if (!wanted.has(id)) forget(id, row);
@@ -151,7 +161,7 @@ function render({ model, el }) {
     const row = make("tr", { "data-run": run.id }, make("td", { class: "dn-check" }, make("label", {}, check)), make("td", {}, name));
     row.check = check;
     row.name = name;
-    row.places = run.cells.map((_, i) => place("td", i + 1));
+    row.places = NAMES.map((name) => make("td", { "data-column": name }));
     row.append(...row.places);
     rows.set(run.id, row);
     return row;
@@ -159,6 +169,7 @@ function render({ model, el }) {
 
   function fill(row, run) {
     row.places.forEach((cell, i) => {
+      cell.hidden = !state.columns.includes(NAMES[i]);
       if (cell.html === run.cells[i]) return;
       cell.html = run.cells[i];
       cell.innerHTML = cell.html;
@@ -179,13 +190,35 @@ function render({ model, el }) {
     const row = state.rows.find((run) => run.id === state.opened);
     put(opened, state.opened ? `Run ${state.opened}${row ? ` of ${row.job}` : ""}` : "");
     open.hidden = !state.opened;
+    if (opening && opening === state.opened) watchOpening();
+  }
+
+  function watchOpening() {
+    opening = null;
+    const whole = el.parentElement?.closest(".dn-dashboard-whole");
+    if (!whole) return;
+    reveal.disconnect(); // an observer tells the size of what it did not observe before
+    reveal.observe(whole);
+    clearTimeout(revealing);
+    revealing = setTimeout(() => reveal.disconnect(), OPENING_MS);
   }
 
   function showActions() {
     for (const [name, each] of commands) each.disabled = waitsFor !== null || meant(name).length === 0;
     put(count, chosen.size ? `${chosen.size.toLocaleString("en")} chosen` : "");
     everything.checked = state.rows.length > 0 && state.rows.every((run) => chosen.has(run.id));
+    if (!confirmation.hidden) showConfirmation();
     everything.indeterminate = !everything.checked && chosen.size > 0;
+  }
+
+  /** Ask anew what is to be deleted, which may have changed since. */
+  function showConfirmation() {
+    const [runs, all] = [meant("delete").length, chosen.size];
+    const some = runs === 0 ? "None of the chosen runs has ended, so that none can be deleted."
+      : `Delete the ${runs} of ${all} that ${runs === 1 ? "has" : "have"} ended, for good?`;
+    put(question, runs < all ? some : `Delete ${runs === 1 ? "this run" : `${runs} runs`} for good?`);
+    confirmation.setAttribute("aria-label", question.textContent);
+    really.disabled = runs === 0;
   }
 
   function tick() {
@@ -196,6 +229,8 @@ function render({ model, el }) {
 
   // --- what people press and type ---
 
+  // A text that was hidden before is not read out by every screen reader.
+  const say = (text) => { if (answer.textContent !== text) answer.textContent = text; };
   const focused = () => root.getRootNode().activeElement;
   const meant = (name) => state.rows.filter((run) => chosen.has(run.id) && run.commands.includes(name));
 
@@ -216,8 +251,7 @@ function render({ model, el }) {
 
   function pressed(name) {
     if (name !== "delete") return command(name);
-    const runs = meant(name).length;
-    put(question, `Delete ${runs === 1 ? "this run" : `${runs} runs`} for good?`);
+    showConfirmation();
     actions.hidden = true;
     confirmation.hidden = false;
     keep.focus();
@@ -234,8 +268,8 @@ function render({ model, el }) {
     const runs = meant(name);
     waitsFor = state.answered + 1;
     model.send({ command: name, attempts: Object.fromEntries(runs.map((run) => [run.id, run.attempt])) });
-    put(answer, "");
-    patience = setTimeout(() => put(answer, "Sent. The kernel takes it as soon as the cell that runs lets it."), PATIENCE_MS);
+    say("");
+    patience = setTimeout(say, PATIENCE_MS, "Sent. The kernel takes it as soon as the cell that runs lets it.");
     showActions();
   }
 
@@ -259,7 +293,8 @@ function render({ model, el }) {
   body.addEventListener("click", (event) => {
     const row = event.target.closest("tr");
     if (controls.disabled || !row || event.target.closest(".dn-check") || String(getSelection())) return;
-    model.send({ open: row.dataset.run === state.opened ? null : row.dataset.run });
+    opening = row.dataset.run === state.opened ? null : row.dataset.run;
+    model.send({ open: opening });
   });
   body.addEventListener("pointerover", (event) => {
     const time = event.target.closest("time");
@@ -273,7 +308,8 @@ function render({ model, el }) {
     controls.disabled = true;
     worker.dataset.worker = "closed";
     put(worker, "Disconnected: the kernel of this table is gone, and this is the last it showed. d.dashboard() shows the runs again.");
-    for (const each of [waiting, problem, answer]) put(each, "");
+    for (const each of [waiting, problem]) put(each, "");
+    say("");
   });
   el.append(root);
   show(false);
@@ -282,6 +318,8 @@ function render({ model, el }) {
     clearInterval(clock);
     clearTimeout(patience);
     clearTimeout(typing);
+    clearTimeout(revealing);
+    reveal.disconnect();
   };
 }
 
@@ -296,10 +334,6 @@ function make(tag, attributes = {}, ...children) {
 
 function field(attributes) {
   return make("input", { class: "dn-field", spellcheck: "false", autocomplete: "off", ...attributes });
-}
-
-function place(tag, column, attributes = {}, ...children) {
-  return make(tag, column === DURATION ? { ...attributes, class: "dn-right" } : attributes, ...children);
 }
 
 function button(text, pressed, attributes = {}) {

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 INTERVAL_S: Final = 0.5
 """While runs change, the store is asked at most this often."""
 
+_WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+
 _HERE: Final = Path(__file__).parent
 
 
@@ -94,8 +96,11 @@ class Dashboard:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """Show the widget; where there is none, the page as HTML, or the numbers as text."""
-        view: dict[str, Any] = self.widget._repr_mimebundle_()
-        return view | {"text/html": tables.runs_html(self._found), "text/plain": repr(self)}
+        return self.view() | {"text/html": tables.runs_html(self._found), "text/plain": repr(self)}
+
+    def view(self) -> dict[str, Any]:
+        """Give what makes a front end show the widget, and nothing beside."""
+        return {_WIDGET: self.widget._repr_mimebundle_()[_WIDGET]}
 
     def draw(self) -> float | None:
         """Read what is looked at and show it; called by the pump."""

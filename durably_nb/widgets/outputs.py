@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
+from html import escape
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
 
@@ -124,6 +125,8 @@ class _Output:
         self._has_kept = False
         self._kept: tuple[object, ...] | None = None
         self.cell.publish(self.id, self._bundle(scene), update=False)
+        if not self._is_replaced:
+            self._keep(scene)
         panel.on_drawn(self._follow)
 
     def _follow(self, scene: render.Scene) -> float | None:
@@ -171,8 +174,11 @@ class _Output:
             self._kept = None
 
     def _bundle(self, scene: render.Scene) -> dict[str, Any]:
-        html = f'<div class="dn-first-{self.id}">{render.record(scene)}</div>'
-        return {**self.panel.widget_view(), "text/html": html, "text/plain": render.line(scene)}
+        line = render.line(scene)
+        # What is kept beside a panel that stays says it all, and is hidden nowhere that this is shown.
+        html = render.record(scene) if self._is_replaced else f"<p>{escape(line)}</p>"
+        first = f'<div class="dn-first-{self.id}">{html}</div>'
+        return {**self.panel.widget_view(), "text/html": first, "text/plain": line}
 
 
 class _Cells:

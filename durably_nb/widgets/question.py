@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from durably_nb.errors import ValidationError
@@ -31,18 +31,23 @@ class Question:
     search: str = ""
     among: tuple[str, ...] | None = None
 
-    def changed(self, message: object) -> Self:
+    def changed(self, sent: object) -> Self:
         """Take what a front end sends; what none of ours would send changes nothing."""
-        match message:
-            case {"page": int(page), "status": list(states), "job": str(), "label": str(), "search": str()}:
-                texts = {name: storable_text(message[name]) for name in ("job", "label", "search")}
-                status = tuple(status for status in RUN_STATUSES if status in states)
-                return replace(self, page=min(max(0, page), 10**12), status=status, **texts)
+        match sent:
+            case {"page": int(page), "status": list(states), "job": str(job), "label": str(label), "search": str(text)}:
+                return replace(
+                    self,
+                    page=min(max(0, page), 10**12),
+                    status=tuple(status for status in RUN_STATUSES if status in states),
+                    job=storable_text(job),
+                    label=storable_text(label),
+                    search=storable_text(text),
+                )
         return self
 
     def message(self) -> dict[str, Any]:
         """Give what a front end is told."""
-        return {name: value for name, value in asdict(replace(self, among=None)).items() if name != "among"}
+        return {name: getattr(self, name) for name in ("page", "status", "job", "label", "search")}
 
     @property
     def hint(self) -> str:

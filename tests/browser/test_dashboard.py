@@ -81,9 +81,97 @@ def test_two_hundred_runs_are_found_opened_and_cancelled(notebook: Callable[...,
     output.get_by_label("Choose all runs on this page").check()
     output.get_by_role("group", name="Chosen runs").get_by_role("button", name="Cancel").click()
     gate.let(1)
+    expect(output.locator(".dn-commands").get_by_role("status")).to_have_text("5 cancelled.")
     expect(rows(output).filter(has_text="cancelled")).to_have_count(5)
     expect(output.get_by_role("group", name="Chosen runs").get_by_role("button", name="Run again")).to_be_enabled()
     lab.screenshot("dashboard-cancelled")
+
+
+MEASURES = """
+@d.job
+def measure(step, city: str, n: int):
+    if n % 3 == 0:
+        raise ValueError(f"the station of {city} has sent nothing since number {n} was asked for")
+
+measure.batch_trigger([{"city": city, "n": n} for n in range(10) for city in ("Bern", "Basel", "Chur")])
+"""
+
+
+LABELLED = """
+@d.job
+def tidy(step, number: int):
+    step.progress(1, 2)
+    raise ValueError(f"there is nothing to tidy in {number}, and there was nothing before")
+
+runs = tidy.options(labels={"season": "autumn"}).batch_trigger([{"number": number} for number in range(3)])
+[run.wait() for run in runs]
+runs
+"""
+
+
+def has_room(output: Locator, failed: Locator) -> bool:
+    """Whether no column is cut off, and the error of a run is wide and high enough for two lines."""
+    table = output.locator(".dn-dashboard .dn-scroll")
+    whole: bool = table.evaluate("table => table.scrollWidth <= table.clientWidth")
+    error = failed.locator(".dn-error")
+    return whole and bool(error.evaluate("error => error.clientWidth >= 140 && error.clientHeight >= 30"))
+
+
+def test_a_batch_is_told_apart_where_there_is_little_room(notebook: Callable[..., Notebook]) -> None:
+    """Beside the file browser each run shows its input and its error, and the list that a batch gives is live."""
+    lab = notebook(OPEN, MEASURES, LABELLED, app="lab/tree")
+    lab.page.set_viewport_size({"width": 1200, "height": 700})
+    output = lab.run(0, 1)
+    expect(output).to_contain_text("of 30")
+    expect(output.get_by_role("button", name="failed")).to_contain_text("12")
+    failed = rows(output).filter(has_text="failed").first
+    expect(failed.locator(".dn-input")).to_have_text("city='Chur', n=9")
+    assert has_room(output, failed)
+    expect(output.get_by_role("columnheader", name="Labels")).to_be_hidden()
+    expect(output.get_by_role("columnheader", name="Progress")).to_be_hidden()
+    lab.screenshot("dashboard-narrow")
+    output.get_by_label("Search").fill("city='Bern', n=3")
+    expect(rows(output)).to_have_count(1)
+    output = lab.run(2)
+    failed = rows(output).filter(has_text="failed").first
+    expect(failed).to_contain_text("season=autumn")
+    expect(failed).to_contain_text("50 %")
+    assert has_room(output, failed)
+    lab.screenshot("dashboard-narrow-with-all")
+
+
+def test_what_is_opened_and_what_is_deleted(notebook: Callable[..., Notebook]) -> None:
+    """The panel of a row comes into view; what is asked before a deletion says how many it is about."""
+    more = "d.stop()\nmore = measure.batch_trigger([{'city': 'Bern', 'n': n} for n in range(3)])"
+    lab = notebook(OPEN, MEASURES, "d.dashboard()", more, "for run in more: run.cancel()")
+    lab.page.set_viewport_size({"width": 1100, "height": 700})
+    output = lab.run(0, 1, 2)
+    expect(output.get_by_role("button", name="failed")).to_contain_text("12")
+    for row in (rows(output).nth(1), rows(output).nth(2)):
+        row.get_by_role("button").click()
+        expect(output.locator(".dn-panel .dn-problem, .dn-panel").first).to_be_in_viewport(ratio=1)
+        expect(output.get_by_role("button", name="Close the panel")).to_be_in_viewport()
+    lab.screenshot("dashboard-in-view")
+    output.get_by_role("button", name="Close the panel").click()
+    output.get_by_role("button", name="Next page").click()
+    expect(rows(output)).to_have_count(5)
+    rows(output).nth(0).get_by_role("checkbox").check()
+    chosen = output.get_by_role("group", name="Chosen runs")
+    chosen.get_by_role("button", name="Delete").click()
+    group = output.locator(".dn-commands")
+    expect(group).to_contain_text("Delete this run for good?")
+    output.get_by_role("button", name="Keep").click()
+    lab.run(3)
+    output.get_by_role("button", name="Previous page").click()
+    expect(rows(output).first).to_contain_text("pending")
+    output.get_by_label("Choose all runs on this page").check()
+    chosen.get_by_role("button", name="Delete").click()
+    expect(group).to_contain_text("Delete the 22 of 25 that have ended, for good?")
+    lab.screenshot("dashboard-deletion", output)
+    lab.run(4)
+    expect(group).to_contain_text("Delete 25 runs for good?")
+    output.get_by_role("button", name="Delete").click()
+    expect(group.get_by_role("status")).to_have_text("25 deleted.")
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])

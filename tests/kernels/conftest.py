@@ -217,8 +217,9 @@ class Page:
 
     def panel(self, code: str) -> Model:
         """Execute a cell that shows a panel, and give that; its view says hello, as each does when it is shown."""
-        (shown,) = self.run(code).of("display_data")
-        model = self.models[shown["content"]["data"][WIDGET]["model_id"]]
+        outputs = [shown["content"]["data"] for shown in self.run(code).of("display_data")]
+        (view,) = [data[WIDGET] for data in outputs if WIDGET in data]
+        model = self.models[view["model_id"]]
         self.send(model, hello=True)
         return model
 

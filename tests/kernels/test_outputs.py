@@ -86,10 +86,24 @@ def test_a_run_that_has_ended_is_shown_as_its_record(page: Page, gate: Gate, sho
     assert shown == {}
     panel = page.panel("d.watch(run)")
     page.until(lambda: "Run again" in panel.text)
-    [states] = shown.values()
+    [states] = [states for output, states in shown.items() if not output.endswith("-kept")]
     page.press(panel, "delete")
     page.until(lambda: "deleted" in panel.text)
     assert len(states) == 1
+
+
+def test_what_a_watched_run_came_to_is_kept_beside_its_panel(page: Page, gate: Gate, shown: Outputs) -> None:
+    """The panel of an ended run stays; where no kernel draws it, a record stands in for it, also after a resume."""
+    page.run(SHAKY)
+    gate.passed()
+    page.run("run.wait()")
+    panel = page.panel("d.watch(run)")
+    [kept] = [states for output, states in shown.items() if output.endswith("-kept")]
+    assert "failed" in kept[0]["text/html"]
+    page.press(panel, "resume")
+    gate.passed()
+    page.until(lambda: "attempt 2" in kept[-1]["text/html"])
+    assert "Last known state" not in kept[-1]["text/html"]
 
 
 def test_two_outputs_of_a_run_both_become_records(page: Page, gate: Gate, shown: Outputs) -> None:
