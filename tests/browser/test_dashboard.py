@@ -136,8 +136,8 @@ def test_a_batch_is_told_apart_where_there_is_little_room(notebook: Callable[...
     failed = rows(output).filter(has_text="failed").first
     expect(failed).to_contain_text("season=autumn")
     expect(failed).to_contain_text("50 %")
+    lab.screenshot("dashboard-narrow-with-all", output)
     assert has_room(output, failed)
-    lab.screenshot("dashboard-narrow-with-all")
 
 
 def test_what_is_opened_and_what_is_deleted(notebook: Callable[..., Notebook]) -> None:
