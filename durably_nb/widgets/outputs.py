@@ -31,7 +31,7 @@ _KEPT_LESS: Final = 4
 _MOST_ENDED: Final = 50
 """Panels of ended runs that stay open, for pages that were loaded since and did not hear of the end."""
 
-_NOTHING: Final = {"text/html": "", "text/plain": ""}
+_NOTHING: Final = {"text/html": ""}
 
 
 def have_front_end() -> bool:
@@ -164,7 +164,7 @@ class _Output:
         first = f"<style>.dn-first-{self.id} {{ display: none }}</style>"
         lost = render.hiding_lost(model_id)
         html = f'{first}{lost}<div class="{render.kept(model_id)}">{render.record(scene)}</div>'
-        self.cell.publish(f"{self.id}-kept", _NOTHING | {"text/html": html}, update=self._has_kept)
+        self.cell.publish(f"{self.id}-kept", {"text/html": html}, update=self._has_kept)
         self._has_kept = True
         self._kept = state
 

@@ -82,7 +82,7 @@ def cells(run: RunRecord, now: datetime, *, whole_id: bool = False) -> dict[str,
         "progress": _progress(run),
         "created": _moment(run.created_at),
         "took": _took(run, now),
-        "labels": " ".join(f'<span class="dn-label">{escape(text)}</span>' for text in label_texts(run.labels)),
+        "labels": " ".join(map(_label, label_texts(run.labels))),
         "error": _error(run),
     }
 
@@ -129,6 +129,10 @@ def _progress(run: RunRecord) -> str:
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{text.removesuffix(" %")}">'
         f'<div data-status="{run.status}" style="width: {share:.1%}"></div></div> <span>{text}</span></div>'
     )
+
+
+def _label(text: str) -> str:
+    return f'<span class="dn-label" title="{escape(text)}">{escape(text)}</span>'
 
 
 def _moment(moment: datetime) -> str:
