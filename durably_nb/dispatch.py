@@ -20,6 +20,7 @@ from durably_nb.names import checked_labels, storable_text
 from durably_nb.rows import EMITTED
 from durably_nb.runlist import RunList
 from durably_nb.runs import Run
+from durably_nb.store import RunQuery
 from durably_nb.views import STATE_CHANGES
 from durably_nb.waiting import Wakeup
 from durably_nb.weakgroups import WeakGroups
@@ -151,14 +152,14 @@ class Dispatch:
     ) -> RunList:
         """Give handles of the runs that match, newest first; see `Durably.get_runs`."""
         statuses: Any = None if status is None else one_or_many(status, "status", RUN_STATUSES)
-        records = self._store.find_runs(
+        query = RunQuery(
             status=statuses,
             job_names=None if job_name is None else one_or_many(job_name, "job_name"),
             labels=None if labels is None else checked_labels(labels),
             limit=None if limit is None else checked_count(limit, "limit"),
             offset=checked_count(offset, "offset"),
         )
-        return RunList(self.handle(record) for record in records)
+        return RunList(self.handle(record) for record in self._store.find_runs(query))
 
     def handle(self, record: RunRecord, disposition: Disposition = "created", *, withheld: bool = False) -> Run:
         """Give a handle that follows its run; of one that is `withheld` nothing was told yet."""
@@ -220,9 +221,9 @@ class Dispatch:
         """Give the views and the handles of a run; these last, so that whoever waits for one finds those up to date."""
         return [*self._followers.members(run_id), *self._handles.members(run_id)]
 
-    def overview(self, **asked: Any) -> Overview:  # noqa: ANN401 - each is checked by name
-        """Count the runs that match and give a page of them; see `Store.overview`."""
-        return self._store.overview(**asked)
+    def overview(self, query: RunQuery) -> Overview:
+        """Count the runs that match and give a page of them."""
+        return self._store.overview(query)
 
     @property
     def is_working(self) -> bool:

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
     from durably_nb.artifacts import Artifacts
     from durably_nb.events import DurablyEvent
-    from durably_nb.models import JSONValue, NewRun, RunRecord, RunStatus
+    from durably_nb.models import JSONValue, NewRun, RunRecord
     from durably_nb.opening import Database
-    from durably_nb.store import Draft, Overview, Receipt, RecentEvents
+    from durably_nb.store import Draft, Overview, Receipt, RecentEvents, RunQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,35 +343,15 @@ class DuckDBStore:
                 return None
             return ledger.live.get(run_id) or self._reading.run(run_id)
 
-    def find_runs(
-        self,
-        *,
-        status: Collection[RunStatus] | None = None,
-        job_names: Collection[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[RunRecord]:
+    def find_runs(self, query: RunQuery) -> list[RunRecord]:
         """Give the states of the runs that match, newest first."""
         self.flush()
-        return self._reading.find_runs(status=status, job_names=job_names, labels=labels, limit=limit, offset=offset)
+        return self._reading.find_runs(query)
 
-    def overview(  # noqa: PLR0913 - what can be asked for
-        self,
-        *,
-        status: Collection[RunStatus] | None = None,
-        job_names: Collection[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        text: str | None = None,
-        run_ids: Collection[str] | None = None,
-        limit: int = 0,
-        offset: int = 0,
-    ) -> Overview:
-        """Count the runs that match and give a page of them; `text` is in their id, job, input, labels or error."""
+    def overview(self, query: RunQuery) -> Overview:
+        """Count the runs that match and give a page of them, all as of one moment."""
         self.flush()
-        return self._reading.overview(
-            status=status, job_names=job_names, labels=labels, text=text, run_ids=run_ids, limit=limit, offset=offset
-        )
+        return self._reading.overview(query)
 
     def latest_events(self, run_id: str) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""

@@ -126,7 +126,7 @@ class Durably(Configured):
 
     def _repr_html_(self) -> str:
         """Show the file, the worker, and the jobs with the numbers of their runs."""
-        overview = tables.glimpse(self._dispatch.overview)
+        overview = tables.glimpse(self._dispatch)
         return tables.durably_html(self._store.name, self._standing(), self._definitions.values(), overview)
 
     def __dir__(self) -> list[str]:

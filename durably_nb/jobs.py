@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Unpack
 
 from durably_nb.definitions import OPTIONS, Options, Trigger, options_from
@@ -12,6 +11,7 @@ from durably_nb.filters import JobRunFilters, refuse_unknown
 from durably_nb.keywords import showing
 from durably_nb.runlist import RunList
 from durably_nb.signature import NOTHING_STORED
+from durably_nb.store import RunQuery
 from durably_nb.widgets import tables
 from durably_nb.widgets.host import Host
 from durably_nb.wording import shown
@@ -46,9 +46,8 @@ class Dispatcher(Host, Protocol):
     def get_runs(self) -> Callable[..., RunList]:
         """Gives the runs that match."""
 
-    @property
-    def overview(self) -> Callable[..., Overview]:
-        """Counts the runs that match."""
+    def overview(self, query: RunQuery) -> Overview:
+        """Count the runs that match and give a page of them."""
 
 
 class Job:
@@ -83,8 +82,8 @@ class Job:
 
     def _repr_html_(self) -> str:
         """Show its parameters and its latest runs."""
-        ask = partial(self._dispatcher.overview, job_names=[self.name], limit=tables.LATEST)
-        return tables.job_html(self.definition, tables.glimpse(ask))
+        query = RunQuery(job_names=[self.name], limit=tables.LATEST)
+        return tables.job_html(self.definition, tables.glimpse(self._dispatcher, query))
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Refuse to be called: whether a run or a plain call is meant must be said.
@@ -240,7 +239,7 @@ class Jobs:
 
     def _repr_html_(self) -> str:
         """Show each job and how many runs it has."""
-        return tables.jobs_html(self._definitions.values(), tables.glimpse(self._dispatcher.overview))
+        return tables.jobs_html(self._definitions.values(), tables.glimpse(self._dispatcher))
 
     def _missing(self, name: str) -> str:
         defined = ", ".join(self._definitions) or "none"

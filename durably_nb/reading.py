@@ -19,10 +19,11 @@ from durably_nb.store import Overview, RecentEvents
 from durably_nb.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from durably_nb.events import DurablyEvent
     from durably_nb.models import JSONValue, RunRecord
+    from durably_nb.store import RunQuery
 
 _BEGINNINGS = ("run:trigger", "run:leased")
 _ENDS = ("run:complete", "run:fail", "run:cancel")
@@ -37,6 +38,16 @@ _SOUGHT = _LOOSE.format(
         if(status = 'failed', concat_ws(': ', state ->> '$.failure.type', state ->> '$.failure.message'), '')
     )"""
 )
+
+# The conditions of a RunQuery; the numbers are those of _asked.
+_IS_AMONG = "($4 is null or run_id in (select unnest($4::varchar[])))"
+_IN_STATE = "($5 is null or status in (select unnest($5::varchar[])))"
+_MATCHES = f"""
+    ($1 is null or job_name in (select unnest($1::varchar[])))
+    and ($2 is null or json_contains(labels, $2::json))
+    and ($3 is null or contains({_SOUGHT}, {_LOOSE.format("$3")}))
+    and {_IS_AMONG}
+"""
 
 
 class Cursors:
@@ -100,73 +111,36 @@ class Reading:
         )
         return [read_state(text) for (text,) in found]
 
-    def find_runs(
-        self,
-        *,
-        status: Collection[str] | None,
-        job_names: Collection[str] | None,
-        labels: Mapping[str, str] | None,
-        limit: int | None,
-        offset: int,
-    ) -> list[RunRecord]:
+    def find_runs(self, query: RunQuery) -> list[RunRecord]:
         """Give the states of the runs that match, newest first."""
         found = self._rows(
-            """
-            select state from run_state
-            where ($1 is null or status in (select unnest($1::varchar[])))
-              and ($2 is null or job_name in (select unnest($2::varchar[])))
-              and ($3 is null or json_contains(labels, $3::json))
-            order by created_sequence desc
-            limit $4 offset $5
-            """,
-            [_list(status), _list(job_names), encode_json(dict(labels)) if labels else None, limit, offset],
+            f"""
+            select state from run_state where {_MATCHES} and {_IN_STATE}
+            order by created_sequence desc limit $6 offset $7
+            """,  # noqa: S608 - the conditions above
+            _asked(query),
         )
         return [read_state(text) for (text,) in found]
 
-    def overview(  # noqa: PLR0913 - what can be asked for
-        self,
-        *,
-        status: Collection[str] | None,
-        job_names: Collection[str] | None,
-        labels: Mapping[str, str] | None,
-        text: str | None,
-        run_ids: Collection[str] | None,
-        limit: int,
-        offset: int,
-    ) -> Overview:
+    def overview(self, query: RunQuery) -> Overview:
         """Count the runs that match and give a page of them, all as of one moment."""
         [(by_job, counts, states)] = self._rows(
             f"""
             with matching as (
-                select run_id, status, created_sequence from run_state
-                where ($1 is null or job_name in (select unnest($1::varchar[])))
-                  and ($2 is null or json_contains(labels, $2::json))
-                  and ($7 is null or run_id in (select unnest($7::varchar[])))
-                  and ($3 is null or contains({_SOUGHT}, {_LOOSE.format("$3")}))
+                select run_id, status, created_sequence from run_state where {_MATCHES}
             ), page as (
-                select run_id, created_sequence from matching
-                where $4 is null or status in (select unnest($4::varchar[]))
-                order by created_sequence desc
-                limit $5 offset $6
+                select run_id, created_sequence from matching where {_IN_STATE}
+                order by created_sequence desc limit $6 offset $7
             )
             select
                 (select list((job_name, status, runs)) from (
-                    select job_name, status, count(*)::bigint as runs from run_state
-                    where $7 is null or run_id in (select unnest($7::varchar[]))
+                    select job_name, status, count(*)::bigint as runs from run_state where {_IS_AMONG}
                     group by all order by all
                 )),
                 (select list((status, runs)) from (select status, count(*)::bigint as runs from matching group by all)),
                 (select list(state order by page.created_sequence desc) from run_state join page using (run_id))
-            """,  # noqa: S608 - the expressions above
-            [
-                _list(job_names),
-                encode_json(dict(labels)) if labels else None,
-                text or None,
-                _list(status),
-                limit,
-                offset,
-                _list(run_ids),
-            ],
+            """,  # noqa: S608 - as above
+            _asked(query),
         )
         jobs: dict[str, dict[Any, int]] = {}
         for job_name, state, runs in by_job or ():
@@ -259,6 +233,19 @@ class Reading:
     def _rows(self, query: str, values: list[object]) -> list[tuple[Any, ...]]:
         with explained("The database"):
             return self.cursors.get().execute(query, values).fetchall()
+
+
+def _asked(query: RunQuery) -> list[object]:
+    """Give the values of a query, in the order of their numbers in the conditions."""
+    return [
+        _list(query.job_names),
+        encode_json(dict(query.labels)) if query.labels else None,
+        query.text or None,
+        _list(query.run_ids),
+        _list(query.status),
+        query.limit,
+        query.offset,
+    ]
 
 
 def _list(values: Collection[str] | None) -> list[str] | None:

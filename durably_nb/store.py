@@ -95,6 +95,30 @@ class RecentEvents:
     hidden: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunQuery:
+    """Which runs are asked for, newest first: those that match all of it, `limit` of them after `offset`.
+
+    Attributes:
+        status: Their states; as with the others, None is no condition.
+        job_names: The names of their jobs.
+        labels: They have all of these.
+        text: It is in their id, job, input, labels or error.
+        run_ids: Their ids.
+        limit: So many at most; None: all.
+        offset: So many are passed over.
+
+    """
+
+    status: Collection[RunStatus] | None = None
+    job_names: Collection[str] | None = None
+    labels: Mapping[str, str] | None = None
+    text: str | None = None
+    run_ids: Collection[str] | None = None
+    limit: int | None = None
+    offset: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Many runs at a glance.
@@ -205,29 +229,11 @@ class Store(Protocol):
     def get_run(self, run_id: str) -> RunRecord | None:
         """Give the state of a run."""
 
-    def find_runs(
-        self,
-        *,
-        status: Collection[RunStatus] | None = None,
-        job_names: Collection[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[RunRecord]:
+    def find_runs(self, query: RunQuery) -> list[RunRecord]:
         """Give the states of the runs that match, newest first."""
 
-    def overview(  # noqa: PLR0913 - what can be asked for
-        self,
-        *,
-        status: Collection[RunStatus] | None = None,
-        job_names: Collection[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        text: str | None = None,
-        run_ids: Collection[str] | None = None,
-        limit: int = 0,
-        offset: int = 0,
-    ) -> Overview:
-        """Count the runs that match and give a page of them; `text` is in their id, job, input, labels or error."""
+    def overview(self, query: RunQuery) -> Overview:
+        """Count the runs that match and give a page of them, all as of one moment."""
 
     def latest_events(self, run_id: str) -> list[DurablyEvent]:
         """Give a run's latest state event and its latest progress, in sequence order."""

@@ -13,7 +13,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances as open_models
 
 import durably_nb as dn
-from durably_nb.store import Overview
+from durably_nb.store import Overview, RunQuery
 from durably_nb.widgets.dashboard import INTERVAL_S, Dashboard
 from durably_nb.widgets.pump import pump
 from durably_nb.widgets.question import PAGE, Question
@@ -340,10 +340,10 @@ def test_a_question_that_is_typed_while_it_reads(monkeypatch: pytest.MonkeyPatch
     typed = {"page": 0, "status": [], "job": "", "label": "", "search": "typed"}
 
     class Emptied(Still):
-        def overview(self, **asked: object) -> Overview:
-            if asked["offset"]:
+        def overview(self, query: RunQuery) -> Overview:
+            if query.offset:
                 front.send(question=typed)
-            return super().overview(**asked)
+            return super().overview(query)
 
     dashboard = Dashboard(Emptied(), "here", Question())  # type: ignore[arg-type] # all that is asked of it
     front = Front(dashboard)
@@ -363,7 +363,7 @@ class Still:
     def __init__(self) -> None:
         self.asked = 0
 
-    def overview(self, **_: object) -> Overview:
+    def overview(self, _: RunQuery) -> Overview:
         self.asked += 1
         counts: dict[RunStatus, int] = {"completed": self.asked}
         return Overview({"job": counts}, counts, [])

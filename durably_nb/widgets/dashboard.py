@@ -143,14 +143,14 @@ class Dashboard:
     def _read(self) -> tuple[Question, Overview]:
         """Give what is asked and what is found, which belong together whatever is asked meanwhile."""
         question = self._question
-        found = self._host.overview(**question.asked())
+        found = self._host.overview(question.asked())
         if question.page <= question.last_page(found):
             return question, found
         last = replace(question, page=question.last_page(found))  # the page that was shown is no more
         with self._lock:
             if self._question is question:
                 self._question = last
-        return last, self._host.overview(**last.asked())
+        return last, self._host.overview(last.asked())
 
     def _open(self) -> None:
         """Open the panel that was asked for last."""

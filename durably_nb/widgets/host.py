@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from durably_nb.widgets.commands import Commands
 from durably_nb.widgets.following import Source
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durably_nb.bus import Unsubscribe
-    from durably_nb.store import Overview
+    from durably_nb.store import Overview, RunQuery
 
 
 class View(Protocol):
@@ -38,8 +38,8 @@ class ListHost(Host, Protocol):
     def is_defined(self, job_name: str) -> bool:
         """Whether a job is defined here and now."""
 
-    def overview(self, **asked: Any) -> Overview:  # noqa: ANN401 - as the store's
-        """Count the runs that match and give a page of them; see `Store.overview`."""
+    def overview(self, query: RunQuery) -> Overview:
+        """Count the runs that match and give a page of them."""
 
     def on_change(self, noted: Callable[[], object]) -> Unsubscribe:
         """Call `noted` after whatever changes a list of runs, until the returned function is called."""

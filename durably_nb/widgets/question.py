@@ -9,6 +9,7 @@ from durably_nb.errors import ValidationError
 from durably_nb.history import one_or_many
 from durably_nb.models import RUN_STATUSES
 from durably_nb.names import checked_labels, checked_name, storable_text
+from durably_nb.store import RunQuery
 
 if TYPE_CHECKING:
     from durably_nb.store import Overview
@@ -58,17 +59,18 @@ class Question:
             return str(error)
         return ""
 
-    def asked(self) -> dict[str, Any]:
+    def asked(self) -> RunQuery:
         """Give what the store is asked."""
-        return {
-            "status": self.status or None,
-            "job_names": [self.job] if self.job else None,
-            "labels": None if self.hint else _labels(self.label),
-            "text": self.search.strip() or None,
-            "run_ids": self.among,
-            "limit": PAGE,
-            "offset": self.page * PAGE,
-        }
+        states: Any = self.status  # of which there are no others, see `changed` and `question`
+        return RunQuery(
+            status=states or None,
+            job_names=[self.job] if self.job else None,
+            labels=None if self.hint else _labels(self.label),
+            text=self.search.strip() or None,
+            run_ids=self.among,
+            limit=PAGE,
+            offset=self.page * PAGE,
+        )
 
     def total(self, found: Overview) -> int:
         """Give how many runs there are on all pages."""

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from durably_nb.codecs import outlined_input
 from durably_nb.errors import DurablyError, SerializationError
 from durably_nb.models import RUN_STATUSES
+from durably_nb.store import RunQuery
 from durably_nb.widgets import render
 from durably_nb.widgets.hints import hint_of
 from durably_nb.wording import shown
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from durably_nb.models import RunRecord, RunStatus
     from durably_nb.signature import Parameter
     from durably_nb.store import Overview
+
+_NUMBERS: Final = RunQuery(limit=0)
+"""Asks for the numbers of runs alone."""
 
 LATEST: Final = 5
 """A job shows so many of its runs."""
@@ -167,10 +171,17 @@ def _cut(text: str, most: int) -> str:
 # --- what objects show ---
 
 
-def glimpse(ask: Callable[[], Overview]) -> Overview | None:
+class _Overseer(Protocol):
+    """What gives overviews."""
+
+    def overview(self, query: RunQuery) -> Overview:
+        """Count the runs that match and give a page of them."""
+
+
+def glimpse(host: _Overseer, query: RunQuery = _NUMBERS) -> Overview | None:
     """Ask for an overview; None where the store cannot be asked: it is closed, not open yet, or another process's."""
     try:
-        return ask()
+        return host.overview(query)
     except DurablyError:
         return None
 
